@@ -1,0 +1,363 @@
+"""What answers are allowed: one model for every way in which answers arrive.
+
+Copier's validators in copier.yml guide a person at a prompt, one question at a time. This model holds
+the same rules, and those that Copier cannot check (unknown keys, values that Copier would convert in
+silence), and reports everything that is wrong at once.
+
+    python hooks/answers.py check FILE [--given=KEY,KEY]    exit 1 and the list of problems
+    python hooks/answers.py schema                          the JSON Schema of a data file
+
+Runs in Copier's own Python, which has pydantic, PyYAML and Jinja2 and nothing more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
+from questions import all_questions, answerable, render
+
+TRUE_WORDS = frozenset({"y", "yes", "t", "true", "on", "1"})
+FALSE_WORDS = frozenset({"n", "no", "f", "false", "off", "0"})
+
+
+def as_text(value: object) -> str:
+    """The text Copier reads from this value.
+
+    Raises:
+        ValueError: Copier would turn the value into text that nobody wrote: a yes/no, or a number with
+            a point, which loses its last zeros.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise ValueError("not text")
+
+
+def as_int(value: object) -> int:
+    """The whole number Copier reads from this value.
+
+    Raises:
+        ValueError: There is none, or Copier would cut digits off or count a yes as 1.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.isascii() and value.lstrip("+-").isdigit():
+        return int(value)
+    raise ValueError("not a whole number")
+
+
+def as_bool(value: object) -> bool:
+    """The yes or no Copier reads from this value.
+
+    Raises:
+        ValueError: Copier would count the value as yes only because it is not empty or not zero.
+    """
+    word = str(value).strip().lower()
+    if isinstance(value, bool | int | str) and word in TRUE_WORDS | FALSE_WORDS:
+        return word in TRUE_WORDS
+    raise ValueError("neither yes nor no")
+
+
+NAME = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
+# The grammar of the distribution project's reference package, with a tag or digest that is not optional.
+IMAGE = (
+    r"^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]+)?/)?"
+    r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+    r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}(@sha256:[0-9a-f]{64})?|@sha256:[0-9a-f]{64})$"
+)
+
+# The readers stand last in each type, so that its limits apply to what they read and reach the JSON Schema.
+Text = BeforeValidator(as_text)
+Integer = BeforeValidator(as_int)
+YesNo = Annotated[bool, Field(description="yes or no"), BeforeValidator(as_bool)]
+Scope = Annotated[Literal["environment", "devcontainer"], Text]
+Ingress = Annotated[Literal["traefik", "none"], Text]
+Lens = Annotated[Literal["openlens", "freelens", "none"], Text]
+BuildkitMode = Annotated[Literal["rootless", "privileged"], Text]
+
+
+def _name(limit: int) -> Any:
+    return Field(
+        pattern=NAME,
+        max_length=limit,
+        description=f"1 to {limit} lower-case letters, digits and hyphens, with no hyphen at either end",
+    )
+
+
+def _number(lowest: int, highest: int, what: str = "a whole number") -> Any:
+    return Field(ge=lowest, le=highest, description=f"{what} from {lowest} to {highest}")
+
+
+# `<project>-dev` has to fit k3d's 32 characters.
+ProjectName = Annotated[str, _name(28), Text]
+ClusterName = Annotated[str, _name(32), Text]
+RunnerName = Annotated[str, _name(45), Text]
+GithubName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9]+(-[A-Za-z0-9]+)*$",
+        max_length=39,
+        description="1 to 39 letters, digits and single hyphens, with no hyphen at either end",
+    ),
+    Text,
+]
+AgentCount = Annotated[int, _number(0, 10), Integer]
+Port = Annotated[int, _number(1, 65535, "a port"), Integer]
+HighPort = Annotated[int, _number(1024, 65535, "a port"), Integer]
+GithubId = Annotated[
+    str,
+    Field(
+        pattern=r"^[0-9]{0,20}$",
+        description="digits only, at most 20, or nothing",
+        json_schema_extra={"type": ["string", "integer"]},
+    ),
+    Text,
+]
+Image = Annotated[
+    str,
+    Field(
+        pattern=IMAGE,
+        description="an image reference with a tag or digest, such as docker.io/library/registry:3",
+    ),
+    Text,
+]
+ChartRepository = Annotated[
+    str,
+    Field(
+        pattern=r"^(oci://[A-Za-z0-9.-]+(:[0-9]+)?)?(/[A-Za-z0-9._-]+)+$",
+        description="an address such as oci://HOST/PATH, or an absolute path",
+    ),
+    Text,
+]
+Version = Annotated[
+    str,
+    Field(
+        pattern=r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$",
+        description="a version such as 0.15.0",
+    ),
+    Text,
+]
+
+PORT_KEYS = ("http_port", "https_port", "api_port", "registry_port")
+
+
+class Answers(BaseModel):
+    """Answers to the questions of copier.yml. Defaults are there too, and only there."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, title="Answers for a local Kubernetes environment")
+
+    scope: Scope
+    project: ProjectName
+    github_org: GithubName
+    cluster_name: ClusterName
+    agents: AgentCount
+    http_port: Port
+    https_port: Port
+    api_port: HighPort
+    registry_port: HighPort
+    ingress: Ingress
+    lens: Lens
+    arc: YesNo
+    runner_name: RunnerName
+    runners_min: Annotated[int, _number(0, 1000), Integer]
+    runners_max: Annotated[int, _number(1, 1000), Integer]
+    github_app_id: GithubId
+    github_app_installation_id: GithubId
+    buildkit_mode: BuildkitMode
+    create_cluster: YesNo
+    k3s_image: Image
+    registry_image: Image
+    arc_chart_repository: ChartRepository
+    arc_version: Version
+    runner_base_image: Image
+    buildkit_image: Image
+
+    # `info.data` holds the earlier fields that are valid, so each check speaks only of sound values,
+    # and all of them are reported together.
+
+    @field_validator(*PORT_KEYS)
+    @classmethod
+    def _has_an_owner_of_its_own(cls, port: int, info: ValidationInfo) -> int:
+        for other in PORT_KEYS[: PORT_KEYS.index(str(info.field_name))]:
+            if info.data.get(other) == port:
+                raise _conflict(
+                    other,
+                    f"{info.field_name}: {port} is also the answer to {other}; each port needs its own number.",
+                )
+        return port
+
+    @field_validator("runners_max")
+    @classmethod
+    def _is_not_below_the_minimum(cls, highest: int, info: ValidationInfo) -> int:
+        lowest = info.data.get("runners_min", highest)
+        if highest < lowest:
+            raise _conflict(
+                "runners_min",
+                f"runners_max: {highest} was given, but runners_min is {lowest}; allowed is {lowest} or more.",
+            )
+        return highest
+
+    @field_validator("create_cluster")
+    @classmethod
+    def _has_a_cluster_to_create(cls, wanted: bool, info: ValidationInfo) -> bool:
+        if wanted and info.data.get("scope") == "devcontainer":
+            raise _conflict(
+                "scope",
+                "create_cluster: yes was given, but scope devcontainer has no cluster to create; allowed is no.",
+            )
+        return wanted
+
+
+def _conflict(other: str, sentence: str) -> PydanticCustomError:
+    return PydanticCustomError("conflict", "{sentence}", {"sentence": sentence, "other": other})
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with the answers: a sentence, and the keys it speaks of."""
+
+    keys: tuple[str, ...]
+    sentence: str
+
+
+def problems(given: Mapping[str, Any]) -> list[Problem]:
+    """Everything that is wrong with these answers, once the defaults are filled in; empty if nothing is."""
+    errors = _errors({**complete({}), **given})
+    wrong = {str(error["loc"][0]) for error in errors}
+    filled = complete({key: value for key, value in given.items() if key not in wrong})
+    return [_problem(error) for error in _errors({**filled, **given})]
+
+
+def complete(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The answers with each missing one filled in as Copier does it, from copier.yml's defaults.
+
+    Unknown keys are left out. The given answers must be valid: defaults are computed from them.
+    """
+    readers: dict[str, Callable[[Any], Any]] = {
+        "int": as_int,
+        "bool": as_bool,
+        "str": as_text,
+        "yaml": yaml.safe_load,
+    }
+    values: dict[str, Any] = {}
+    for question in all_questions():
+        value = given[question.key] if question.key in given else render(question.default, values)
+        values[question.key] = readers[question.type](value)
+    return {question.key: values[question.key] for question in answerable()}
+
+
+def _errors(answers: Mapping[str, Any]) -> list[Any]:
+    try:
+        Answers.model_validate(answers)
+    except ValidationError as error:
+        return list(error.errors(include_url=False))
+    return []
+
+
+def _problem(error: Mapping[str, Any]) -> Problem:
+    key = str(error["loc"][0])
+    if error["type"] == "extra_forbidden":
+        return Problem((key,), f"{key}: there is no such question.{_nearest(key, Answers.model_fields)}")
+    if error["type"] == "conflict":
+        return Problem((key, error["ctx"]["other"]), error["ctx"]["sentence"])
+    value = error["input"]
+    choices = [str(choice) for choice in get_args(Answers.model_fields[key].annotation)]
+    if choices:
+        return Problem((key,), f"{key}: {_shown(value)} was given.{_nearest(str(value), choices)}")
+    allowed = Answers.model_fields[key].description
+    return Problem(
+        (key,), f"{key}: {_shown(value)} was given; allowed is {allowed}.{_quoting_hint(key, value)}"
+    )
+
+
+def _nearest(word: str, candidates: Iterable[str]) -> str:
+    names = list(candidates)
+    near = difflib.get_close_matches(word.lower().replace("-", "_"), names, n=1)
+    return (f" Did you mean {near[0]}?" if near else "") + f" Allowed: {', '.join(names)}."
+
+
+def _quoting_hint(key: str, value: object) -> str:
+    """Why a value that looks right in YAML is not: unquoted yes and 1.10 are not text there."""
+    is_text = key in {question.key for question in answerable() if question.type == "str"}
+    return " Put it in quotes to have it read as text." if is_text and isinstance(value, bool | float) else ""
+
+
+def _shown(value: object) -> str:
+    if value is None or value == "":
+        return "nothing"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def listed(found: Iterable[Problem]) -> str:
+    """The problems as a list for a person, under a line that counts them."""
+    sentences = [problem.sentence for problem in found]
+    count = "is 1 problem" if len(sentences) == 1 else f"are {len(sentences)} problems"
+    return "\n".join([f"There {count} with the answers:", *(f"  - {sentence}" for sentence in sentences)])
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a data file (`--data-file`): every key is optional and has copier.yml's default."""
+    schema = Answers.model_json_schema()
+    del schema["required"]
+    for key, value in complete({}).items():
+        schema["properties"][key]["default"] = value
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _check(path: Path, given_keys: Iterable[str]) -> int:
+    recorded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    answers = {key: value for key, value in recorded.items() if not key.startswith("_")}
+    # Copier drops unknown keys in silence: they are in no file any more, only in what was given.
+    unknown = {key: None for key in given_keys if key and key not in Answers.model_fields}
+    found = problems({**answers, **unknown})
+    if not found:
+        return 0
+    print(listed(found), file=sys.stderr)
+    if os.environ.get("COPIER_OPERATION") == "update":
+        print(
+            "The update stopped. To undo it: git reset && git checkout . && git clean -d -i", file=sys.stderr
+        )
+    else:
+        print("Nothing was generated. Correct the answers, then repeat the command.", file=sys.stderr)
+    return 1
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line that the module's docstring shows; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Checks answers against the questions of copier.yml.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser("check", help="exit 1 and list all problems if the answers are not allowed")
+    check.add_argument("file", type=Path, help="the answers as YAML, for instance .copier-answers.yml")
+    check.add_argument("--given", default="", metavar="KEY,KEY", help="keys that were given to Copier")
+    commands.add_parser("schema", help="print the JSON Schema of a data file")
+    options = parser.parse_args(arguments)
+    if options.command == "schema":
+        print(json.dumps(json_schema(), indent=2))
+        return 0
+    return _check(options.file, options.given.split(","))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,352 @@
+"""Generates an environment from this clone of the template: the program behind script/new.
+
+The answers are checked against the model before Copier starts, so that a mistake costs a second and
+leaves nothing behind. Rendering, questions and tasks are Copier's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from answers import complete, listed, problems
+from questions import answerable, is_asked
+from template_source import ROOT, UnusableSourceError, commit_of, has_uncommitted_changes, update_source
+
+ANSWERS_FILE = ".copier-answers.yml"
+COMMIT_MESSAGE = "feat: generate the environment"
+EPILOG = """\
+The environment is made from the commit that is checked out in this clone of the template; changes that
+are not committed are left out. Another version: -r TAG. Where the clone's remote `origin` is a URL that
+has this commit, the environment takes its updates from there, else from this clone.
+
+DEST becomes a Git repository with a first commit, unless it lies in one already.
+
+Questions are asked on a terminal. With --defaults none is asked; --data and --data-file answer in advance.
+Keys of the answers: README.md, or `answers.schema.json` for an editor.
+
+Examples:
+  script/new ../env --defaults
+  script/new ../env -d project=shop -d http_port=8080
+  script/new ../env --defaults --data-file answers.yml
+"""
+
+
+class RefusalError(Exception):
+    """The environment is not generated; the text says why and what to do instead."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Generate an environment; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        given = _given_answers(options)
+        _refuse_wrong_answers(given, options)
+        destination = Path(options.destination)
+        _refuse_destination(destination, given)
+        commit = commit_of(options.vcs_ref)
+        if has_uncommitted_changes() and not options.quiet:
+            _say(f"Note: {ROOT} has changes that are not committed; they are left out.")
+        return _generate(destination, given, commit, options)
+    except (RefusalError, UnusableSourceError) as refusal:
+        _say(str(refusal))
+        return 1
+    except KeyboardInterrupt:
+        _say("\nInterrupted. Nothing was generated.")
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="script/new",
+        description="Generates an environment repository in DEST.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("destination", metavar="DEST", help="the folder to make; it is missing or empty")
+    add = parser.add_argument
+    add("-d", "--data", action="append", default=[], metavar="KEY=VALUE", help="an answer; may be repeated")
+    add("--data-file", metavar="FILE", help="answers as YAML; -d goes before them")
+    add("-l", "--defaults", action="store_true", help="take the defaults instead of asking")
+    add(
+        "-r",
+        "--vcs-ref",
+        default="HEAD",
+        metavar="REF",
+        help="the template's version: a tag, branch or commit",
+    )
+    add(
+        "-a",
+        "--answers-file",
+        default=ANSWERS_FILE,
+        metavar="FILE",
+        help="where in DEST the answers are kept",
+    )
+    add(
+        "-x",
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="files to leave out; may be repeated",
+    )
+    add(
+        "-s",
+        "--skip",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="files to keep if they exist; may be repeated",
+    )
+    add(
+        "--ask", action="append", default=[], metavar="GLOB", help="also ask these questions; may be repeated"
+    )
+    add("-w", "--overwrite", action="store_true", help="replace files that exist without asking")
+    add("-f", "--force", action="store_true", help="the same as --defaults --overwrite")
+    add("-n", "--pretend", action="store_true", help="only go through the motions")
+    add("-T", "--skip-tasks", action="store_true", help="render only; create no cluster")
+    add("-q", "--quiet", action="store_true", help="print problems only")
+    # Copier's own flag. It is implied here: who runs this script trusts the template already.
+    add("--trust", "--UNSAFE", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def _given_answers(options: argparse.Namespace) -> dict[str, Any]:
+    """The answers of the data file, with those of the command line over them."""
+    answers = _read_data_file(options.data_file) if options.data_file else {}
+    for item in options.data:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise RefusalError(f"--data wants KEY=VALUE, but {item!r} was given. For instance: -d agents=3")
+        answers[key] = value
+    return answers
+
+
+def _read_data_file(name: str) -> dict[str, Any]:
+    path = Path(name)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RefusalError(f"The data file {path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise RefusalError(
+            f"The data file {path} is not text in UTF-8. Save it as UTF-8, then repeat the command."
+        ) from error
+    except yaml.YAMLError as error:
+        raise RefusalError(
+            f"The data file {path} is not valid YAML:\n{error}\nCorrect it, then repeat the command."
+        ) from error
+    if content is None:
+        raise RefusalError(
+            f"The data file {path} is empty. Write lines such as `agents: 3` into it, or leave it out."
+        )
+    if not isinstance(content, dict):
+        raise RefusalError(f"The data file {path} holds no answers: expected are lines such as `agents: 3`.")
+    return {str(key): value for key, value in content.items()}
+
+
+def _refuse_wrong_answers(given: Mapping[str, Any], options: argparse.Namespace) -> None:
+    asks = not (options.defaults or options.force)
+    found = problems(given)
+    if asks:
+        # What is not given yet may still be answered so that it fits.
+        found = [problem for problem in found if set(problem.keys) <= set(given)]
+    if found:
+        raise RefusalError(
+            f"{listed(found)}\nNothing was generated. Correct the answers, then repeat the command."
+        )
+    if asks and not sys.stdin.isatty() and (unanswered := _unanswered(given)):
+        raise RefusalError(
+            f"There is no terminal to ask questions on, and these have no answer: {', '.join(unanswered)}.\n"
+            "Add --defaults to take the defaults, or answer with -d KEY=VALUE or --data-file FILE."
+        )
+
+
+def _unanswered(given: Mapping[str, Any]) -> list[str]:
+    context = complete(given)
+    return [
+        question.key for question in answerable() if question.key not in given and is_asked(question, context)
+    ]
+
+
+def _refuse_destination(destination: Path, given: Mapping[str, Any]) -> None:
+    absolute = destination.absolute()
+    if absolute.resolve().is_relative_to(ROOT):
+        raise RefusalError(
+            f"{destination} lies inside the template's own clone. Choose a folder outside it,"
+            f" for instance {ROOT.parent}/env."
+        )
+    try:
+        entries = {entry.name for entry in absolute.iterdir()}
+    except FileNotFoundError:
+        return
+    except NotADirectoryError as error:
+        raise RefusalError(
+            f"{destination} is not a folder. Choose another one, then repeat the command."
+        ) from error
+    except OSError as error:
+        raise RefusalError(f"{destination} cannot be read: {error.strerror}.") from error
+    if given.get("scope") == "devcontainer":
+        entries &= {ANSWERS_FILE, ".devcontainer"}
+    if ANSWERS_FILE in entries:
+        raise RefusalError(
+            f"{destination} was generated already ({ANSWERS_FILE} is there). To bring it up to date:\n\n"
+            f"    cd {destination} && copier update --trust\n"
+        )
+    if entries - {".git"}:
+        raise RefusalError(
+            f"{destination} exists and is not empty. Choose another folder, or empty this one,"
+            " then repeat the command."
+        )
+
+
+def _generate(destination: Path, given: Mapping[str, Any], commit: str, options: argparse.Namespace) -> int:
+    # Late, because Copier takes half a second to import and most mistakes are found without it.
+    from copier import run_copy
+    from copier.errors import CopierAnswersInterrupt, CopierError, TaskError
+
+    before = _existing_part(destination)
+    kept = {entry.name for entry in destination.iterdir()} if destination.is_dir() else set()
+    if not options.quiet:
+        _say(f"Generating an environment in {destination} ...")
+    try:
+        # A warning of Copier's would name a line of its source and ask nothing of the person.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            run_copy(
+                str(ROOT),
+                destination,
+                dict(given),
+                answers_file=options.answers_file,
+                vcs_ref=commit,
+                exclude=options.exclude,
+                skip_if_exists=options.skip,
+                defaults=options.defaults or options.force,
+                overwrite=options.overwrite or options.force,
+                pretend=options.pretend,
+                quiet=True,
+                unsafe=True,
+                skip_tasks=options.skip_tasks,
+                ask=options.ask,
+            )
+    except CopierAnswersInterrupt:
+        raise
+    except KeyboardInterrupt:
+        if not _answers(destination, options).get("create_cluster"):
+            _remove_leftovers(destination, before, kept)
+            raise
+        # Rendering takes a moment and the cluster minutes: it is the hook that was interrupted.
+        _say(
+            "\nInterrupted. The repository is complete, the cluster is not. Next:\n\n"
+            f"    cd {destination} && bin/just create\n"
+        )
+        return 130
+    except TaskError:
+        # The task has said what is wrong.
+        _remove_leftovers(destination, before, kept)
+        return 1
+    except (CopierError, ValueError, OSError) as error:
+        _remove_leftovers(destination, before, kept)
+        raise RefusalError(
+            f"Copier could not generate the environment: {error}\nNothing was generated."
+        ) from error
+    if not options.pretend:
+        _finish(destination, commit, options)
+    return 0
+
+
+def _finish(destination: Path, commit: str, options: argparse.Namespace) -> None:
+    answers_file = destination / options.answers_file
+    _record_source(answers_file, update_source(commit))
+    todo = _first_commit(destination)
+    if options.quiet:
+        return
+    what = (
+        "environment"
+        if _answers(destination, options).get("scope") == "environment"
+        else "dev container snippet"
+    )
+    steps = [f"cd {destination}", *todo, *(["bin/just setup"] if what == "environment" else [])]
+    _say("\n    ".join([f"Done: the {what} is in {destination}. Next:\n", *steps]) + "\n")
+
+
+def _answers(destination: Path, options: argparse.Namespace) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load((destination / options.answers_file).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _record_source(answers_file: Path, source: str) -> None:
+    """Write where updates come from into the answers file, in place of this clone's path."""
+    text = answers_file.read_text(encoding="utf-8")
+    line = yaml.safe_dump({"_src_path": source}, allow_unicode=True, width=2**31).rstrip("\n")
+    answers_file.write_text(
+        re.sub(r"^_src_path: .*$", lambda _: line, text, count=1, flags=re.MULTILINE), encoding="utf-8"
+    )
+
+
+def _first_commit(destination: Path) -> list[str]:
+    """Make a Git repository of a folder that lies in none; returns the commands that are left to do.
+
+    Updates compare with what is committed, so an environment without a commit cannot be updated.
+    """
+    by_hand = [f'git add -A && git commit -m "{COMMIT_MESSAGE}"']
+    if _git(destination, "rev-parse", "--is-inside-work-tree"):
+        return by_hand
+    if not _git(destination, "init", "--quiet", "--initial-branch=main"):
+        return [f"git init && {by_hand[0]}"]
+    # Git has no name for the author where none is configured; making one up is not this script's business.
+    if not _git(destination, "var", "GIT_AUTHOR_IDENT") or not _git(
+        destination, "var", "GIT_COMMITTER_IDENT"
+    ):
+        return ['git config user.name "YOUR NAME" && git config user.email "YOUR ADDRESS"', *by_hand]
+    if _git(destination, "add", "--all") and _git(
+        destination, "commit", "--quiet", "--message", COMMIT_MESSAGE
+    ):
+        return []
+    return by_hand
+
+
+def _git(folder: Path, *arguments: str) -> bool:
+    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, check=False).returncode == 0
+
+
+def _existing_part(destination: Path) -> Path:
+    """The nearest folder above that exists already: Copier makes those in between too."""
+    return next(parent for parent in destination.absolute().parents if parent.exists())
+
+
+def _remove_leftovers(destination: Path, existing_part: Path, kept: set[str]) -> None:
+    """Remove what a failed generation left, but nothing that was there before."""
+    absolute = destination.absolute()
+    for entry in list(absolute.iterdir()) if absolute.is_dir() else []:
+        if entry.name in kept:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    for parent in absolute.parents:
+        if parent == existing_part:
+            break
+        if parent.is_dir():
+            parent.rmdir()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""The questions of copier.yml: their names, types and defaults, in the order in which they are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import StrictUndefined
+from jinja2.sandbox import SandboxedEnvironment
+
+COPIER_YML = Path(__file__).resolve().parent.parent / "copier.yml"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question as copier.yml has it; templated parts are not rendered."""
+
+    key: str
+    type: str
+    default: Any
+    help: str = ""
+    choices: Mapping[str, str] | None = None
+    when: str | bool = True
+    ask: bool = True
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether this is a value of the template's own that nobody answers."""
+        return self.when is False
+
+
+@cache
+def all_questions() -> tuple[Question, ...]:
+    """Every question, and the computed values between them, in the order of copier.yml."""
+    document = yaml.safe_load(COPIER_YML.read_text(encoding="utf-8"))
+    known = Question.__dataclass_fields__.keys()
+    return tuple(
+        Question(key=key, **{name: value for name, value in details.items() if name in known})
+        for key, details in document.items()
+        if not key.startswith("_")
+    )
+
+
+def answerable() -> tuple[Question, ...]:
+    """The questions that a person can answer, also those that are not asked."""
+    return tuple(question for question in all_questions() if not question.is_computed)
+
+
+def render(template: Any, context: Mapping[str, Any]) -> Any:
+    """What Copier makes of a templated value: text is a Jinja template, all else stays as it is.
+
+    Raises:
+        jinja2.UndefinedError: The template names an answer that the context lacks.
+    """
+    if not isinstance(template, str):
+        return template
+    return _environment().from_string(template).render(**context)
+
+
+@cache
+def _environment() -> SandboxedEnvironment:
+    return SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+
+
+def is_asked(question: Question, context: Mapping[str, Any]) -> bool:
+    """Whether Copier asks this question of somebody whose answers so far are the context."""
+    return question.ask and render(question.when, context) in (True, "True")
