@@ -1,0 +1,206 @@
+"""The command line behind the recipes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from envkit.cleaning import remove_local_images, volume_exists
+from envkit.config import load_environment
+from envkit.errors import UserError
+from envkit.kubeconfig import kubeconfig_paths
+from envkit.lock import cluster_lock
+from envkit.paths import just_command
+from envkit.progress import Steps
+from envkit.reconciler import Outcome, Reconciler
+from envkit.registry import push
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a subcommand; returns its exit status. Errors a person can act on are printed, never raised."""
+    arguments = _parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    try:
+        return run(arguments)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            f"\nInterrupted. Nothing is lost: `{just_command()} create` continues from what is there,"
+            f" `{just_command()} status` shows it.",
+            file=sys.stderr,
+        )
+        return 130
+    except BrokenPipeError:  # the reader of a pipe went away, as in `just status | head`
+        sys.stderr.close()
+        return 141
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="envkit", description="One local k3d cluster and its registry.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        return command
+
+    setup = add("setup", _setup, "install, create and install-lens in one")
+    install = add("install", _install, "install the tools that are missing, at their pinned versions")
+    install.add_argument("--only", choices=["create"], help="only the tools that `create` needs")
+    install_lens = add("install-lens", _install_lens, "install the Kubernetes IDE")
+    for command in (setup, install, install_lens):
+        command.add_argument("--yes", action="store_true", help="do not ask before using sudo")
+    add("create", _create, "create, start or repair the cluster, whatever it needs")
+    add("start", _start, "start the stopped cluster")
+    add("stop", _stop, "stop the cluster; everything in it stays")
+    add("restart", _restart, "stop and start the cluster")
+    delete = add("delete", _delete, "delete cluster, registry and kubeconfigs; images in the registry stay")
+    delete.add_argument("--all", action="store_true", help="delete the registry's images too")
+    add("clean", _clean, "delete all that this environment has made on this machine")
+    status = add("status", _status, "show the cluster, its registry and kubeconfigs")
+    status.add_argument("--json", action="store_true", help="for machines")
+    add("kubeconfig", _kubeconfig, "write the kubeconfigs again")
+    add("doctor", _doctor, "check this machine; changes nothing")
+    push = add("push", _push, "put a local image into the registry")
+    push.add_argument("image", help="name of an image in Docker or Buildah")
+    add("lens", _lens, "start the Kubernetes IDE with this environment's kubeconfig")
+    return parser
+
+
+@contextmanager
+def _reconciling(action: str) -> Iterator[Reconciler]:
+    """A reconciler that holds the cluster's lock, with progress shown as long as it works."""
+    environment = load_environment()
+    with Steps() as steps, cluster_lock(environment.cluster, action, steps.say) as fd:
+        yield Reconciler(environment, steps, fd)
+
+
+def _create(_: argparse.Namespace) -> int:
+    return _bring_up("create", lambda reconciler: reconciler.bring_up())
+
+
+def _start(_: argparse.Namespace) -> int:
+    return _bring_up("start", lambda reconciler: reconciler.bring_up(may_create=False))
+
+
+def _restart(_: argparse.Namespace) -> int:
+    return _bring_up("restart", lambda reconciler: reconciler.restart())
+
+
+def _bring_up(action: str, bring_up: Callable[[Reconciler], Outcome]) -> int:
+    with _reconciling(action) as reconciler:
+        outcome = bring_up(reconciler)
+        environment = reconciler.environment
+    if outcome.actions:
+        print(f"The cluster {environment.cluster} is running: {', '.join(outcome.actions)}.")
+        print(f"Next: kubectl get nodes   (context {environment.context}), {just_command()} status")
+    else:
+        print(f"The cluster {environment.cluster} is running; nothing had to be done.")
+    if outcome.drift:
+        print("k3d.yaml or .env has changed since the cluster was created; the cluster keeps what it was created with:")
+        print("\n".join(f"  {line}" for line in outcome.drift))
+        print(f"To apply it: {just_command()} delete && {just_command()} create   (images in the registry stay)")
+    if outcome.unknown_origin:
+        print("It was created by k3d itself, so changes of k3d.yaml since then cannot be seen.")
+    return 0
+
+
+def _stop(_: argparse.Namespace) -> int:
+    with _reconciling("stop") as reconciler:
+        stopped = reconciler.stop()
+    print("Stopped." if stopped else "It was stopped already.", f"{just_command()} start brings it back.")
+    return 0
+
+
+def _delete(arguments: argparse.Namespace) -> int:
+    with _reconciling("delete") as reconciler:
+        removed = reconciler.delete(registry_data=arguments.all)
+        volume = reconciler.environment.registry.volume
+    _print_removed(removed)
+    if volume and not arguments.all and volume_exists(volume):
+        print(f"The registry's images stay in the volume {volume}; {just_command()} delete --all removes them too.")
+    return 0
+
+
+def _clean(_: argparse.Namespace) -> int:
+    with _reconciling("clean") as reconciler:
+        removed = reconciler.delete(registry_data=True)
+        removed += remove_local_images(reconciler.environment)
+    _print_removed(removed)
+    return 0
+
+
+def _print_removed(removed: Sequence[str]) -> None:
+    print("\n".join(["Removed:", *(f"  {item}" for item in removed)]) if removed else "There was nothing to remove.")
+
+
+def _kubeconfig(_: argparse.Namespace) -> int:
+    with _reconciling("kubeconfig") as reconciler:
+        changed = reconciler.write_kubeconfigs()
+        paths = kubeconfig_paths(reconciler.environment.context)
+    for path in (paths.host, paths.devcontainer, paths.merged):
+        print(f"{'written' if str(path) in changed else 'current'}  {path}")
+    return 0
+
+
+def _push(arguments: argparse.Namespace) -> int:
+    environment = load_environment()
+    with Steps() as steps, steps.step(f"Pushing {arguments.image}") as step:
+        name = push(arguments.image, environment.registry, step.note)
+    print(f"Pushed. In manifests: image: {name}")
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from envkit.status import gather, print_json, print_table
+
+    status = gather(load_environment())
+    (print_json if arguments.json else print_table)(status)
+    return 0
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from envkit.doctor import diagnose, print_checks
+
+    return print_checks(diagnose())
+
+
+def _install(arguments: argparse.Namespace) -> int:
+    from envkit.install import run_install
+
+    with Steps() as steps:
+        run_install(steps, registry_host=_registry_host(), only=arguments.only, assume_yes=arguments.yes)
+    return 0
+
+
+def _install_lens(arguments: argparse.Namespace) -> int:
+    from envkit.lens import run_install_lens
+
+    with Steps() as steps:
+        run_install_lens(steps, lens=load_environment().lens, assume_yes=arguments.yes)
+    return 0
+
+
+def _lens(_: argparse.Namespace) -> int:
+    from envkit.lens import run_lens
+
+    environment = load_environment()
+    run_lens(lens=environment.lens, kubeconfig=kubeconfig_paths(environment.context).host)
+    return 0
+
+
+def _setup(arguments: argparse.Namespace) -> int:
+    arguments.only = None
+    _install(arguments)
+    _create(arguments)
+    if load_environment().lens != "none":
+        _install_lens(arguments)
+    return 0
+
+
+def _registry_host() -> str:
+    return f"{load_environment().registry.name}.localhost"

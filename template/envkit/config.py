@@ -1,0 +1,415 @@
+"""What this environment is: `k3d.yaml`, `environment.toml` and the developer's `.env`, checked and combined.
+
+`k3d.yaml` is the home of the cluster's facts. A developer may put other ports into `.env` without a commit;
+the result is the *effective* configuration, which is what k3d gets. k3d itself expands `$name` in its file and
+lets `K3D_*` variables override it, so neither may carry anything of ours.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import hashlib
+import json
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from envkit.errors import UserError
+from envkit.paths import ROOT
+
+Lens = Literal["openlens", "freelens", "none"]
+
+HASH_LABEL = "envkit.config-hash"
+"""Label on the server's container: the hash of the configuration that the cluster was created with."""
+
+ROOT_LABEL = "envkit.root"
+"""Label on the server's container: the percent-encoded path of the repository that created the cluster."""
+
+_PortNumber = Annotated[int, Field(ge=1, le=65535)]
+_UnprivilegedPort = Annotated[int, Field(ge=1024, le=65535)]
+_REGISTRY_INTERNAL_PORT = 5000
+
+
+class Overrides(BaseModel):
+    """The lines of `.env` that envkit knows; all optional."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    HTTP_PORT: _PortNumber | None = None
+    HTTPS_PORT: _PortNumber | None = None
+    API_PORT: _UnprivilegedPort | None = None
+    REGISTRY_PORT: _UnprivilegedPort | None = None
+    LENS: Lens | None = None
+
+
+_OTHER_DOTENV_KEYS = ("GITHUB_APP_ID", "GITHUB_APP_INSTALLATION_ID", "GITHUB_APP_PRIVATE_KEY_PATH")
+"""Lines of `.env` that other parts of the environment read; known here so that they are not taken for typing errors."""
+
+
+class _Section(BaseModel):
+    """Part of `k3d.yaml`. Keys that envkit does not need are k3d's business and pass unchecked."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class _Metadata(_Section):
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=32)
+
+
+class _KubeApi(_Section):
+    hostIP: str = "0.0.0.0"
+    hostPort: str = Field(pattern=r"^\d+$")
+
+
+class _Port(_Section):
+    port: str
+    nodeFilters: list[str] = []
+
+    @field_validator("port")
+    @classmethod
+    def _splits(cls, value: str) -> str:
+        parse_port_mapping(value)
+        return value
+
+
+class _RegistryCreate(_Section):
+    name: str = Field(min_length=1)
+    host: str = "0.0.0.0"
+    hostPort: str = Field(pattern=r"^\d+$")
+    image: str = "docker.io/library/registry:2"
+    volumes: list[str] = []
+
+
+class _Registries(_Section):
+    create: _RegistryCreate
+    config: str = ""
+
+
+class _K3dConfig(_Section):
+    apiVersion: Literal["k3d.io/v1alpha5"]
+    kind: Literal["Simple"]
+    metadata: _Metadata
+    servers: int = Field(default=1, ge=1)
+    agents: int = Field(default=0, ge=0)
+    image: str
+    kubeAPI: _KubeApi
+    ports: list[_Port] = []
+    registries: _Registries
+
+
+@dataclass(frozen=True)
+class PortUse:
+    """A port of this machine that the environment listens on.
+
+    Attributes:
+        address: The address it is bound to.
+        number: The port.
+        purpose: What it is for, as a person would say it.
+        variable: The name in `.env` that changes it; empty where only `k3d.yaml` can.
+    """
+
+    address: str
+    number: int
+    purpose: str
+    variable: str = ""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The image registry of the environment.
+
+    Attributes:
+        name: Name of its container, also its host name inside the cluster's network.
+        port: Port on this machine.
+        image: Image that it runs.
+        volume: Docker volume with its data; empty where `k3d.yaml` mounts none.
+    """
+
+    name: str
+    port: int
+    image: str
+    volume: str
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """`host:port` names by which this machine reaches it; the first is the one to show."""
+        return (f"{self.name}.localhost:{self.port}", f"localhost:{self.port}")
+
+    @property
+    def cluster_names(self) -> tuple[str, ...]:
+        """`host:port` names by which containers in the cluster's network reach it."""
+        return (f"{self.name}:{_REGISTRY_INTERNAL_PORT}",)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The effective configuration of this environment.
+
+    Attributes:
+        cluster: Name of the cluster, without k3d's prefix.
+        servers: Number of server nodes.
+        agents: Number of agent nodes.
+        image: Node image.
+        api_port: Port of the Kubernetes API on this machine.
+        ports: Every port of this machine that it listens on.
+        registry: The image registry.
+        lens: Which Kubernetes IDE the developer wants.
+        effective: The whole configuration for k3d, without envkit's labels.
+    """
+
+    cluster: str
+    servers: int
+    agents: int
+    image: str
+    api_port: int
+    ports: tuple[PortUse, ...]
+    registry: Registry
+    lens: Lens
+    effective: dict[str, Any]
+
+    @property
+    def context(self) -> str:
+        """Name of the kubeconfig context, and prefix of all that k3d makes for the cluster."""
+        return f"k3d-{self.cluster}"
+
+    @property
+    def network(self) -> str:
+        """Name of the cluster's Docker network."""
+        return f"k3d-{self.cluster}"
+
+    @property
+    def load_balancer(self) -> str:
+        """Name of the load balancer's container, which is also a name in the API's certificate."""
+        return f"k3d-{self.cluster}-serverlb"
+
+    @property
+    def image_volume(self) -> str:
+        """Name of the volume that k3d makes for imported images."""
+        return f"k3d-{self.cluster}-images"
+
+    @property
+    def config_hash(self) -> str:
+        """Identifies the effective configuration; 16 hexadecimal digits."""
+        return hashlib.sha256(canonical_json(self.effective).encode()).hexdigest()[:16]
+
+    def port(self, variable: str) -> int | None:
+        """The port that a name in `.env` stands for, e.g. `HTTP_PORT`."""
+        return next((use.number for use in self.ports if use.variable == variable), None)
+
+
+def canonical_json(value: object) -> str:
+    """JSON in one spelling, so that equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def parse_port_mapping(mapping: str) -> tuple[str, int, int]:
+    """Splits k3d's `[IP:][HOSTPORT:]CONTAINERPORT[/PROTOCOL]` into address, host port and container port.
+
+    Raises ValueError for ranges and for anything else that is not three parts at the most.
+    """
+    text = mapping.partition("/")[0]
+    parts = text.rsplit(":", 2)
+    try:
+        container = int(parts[-1])
+        host = int(parts[-2]) if len(parts) > 1 else container
+    except ValueError:
+        raise ValueError(f"{mapping!r} is not [IP:]HOSTPORT:CONTAINERPORT with plain port numbers") from None
+    address = parts[0] if len(parts) == 3 else "0.0.0.0"
+    return address, host, container
+
+
+def load_environment(root: Path = ROOT) -> Environment:
+    """Reads and combines the three files.
+
+    Raises:
+        UserError: A file is missing or wrong; names the file, the key and what is allowed.
+    """
+    document = _read_k3d_yaml(root / "k3d.yaml")
+    overrides = _read_dotenv(root / ".env")
+    effective = _apply(overrides, document)
+    config = _validate(effective, root / "k3d.yaml")
+    create = config.registries.create
+    return Environment(
+        cluster=config.metadata.name,
+        servers=config.servers,
+        agents=config.agents,
+        image=config.image,
+        api_port=int(config.kubeAPI.hostPort),
+        ports=tuple(_ports(config)),
+        registry=Registry(
+            name=create.name,
+            port=int(create.hostPort),
+            image=create.image,
+            volume=next((v.partition(":")[0] for v in create.volumes if not v.startswith(("/", "."))), ""),
+        ),
+        lens=overrides.LENS or _read_lens(root / "environment.toml"),
+        effective=effective,
+    )
+
+
+def k3d_input(environment: Environment, root: Path = ROOT) -> str:
+    """The YAML that k3d gets: the effective configuration and the labels by which envkit knows its clusters.
+
+    Raises UserError where it holds a `$`, which k3d would take for a variable.
+    """
+    from urllib.parse import quote
+
+    document = copy.deepcopy(environment.effective)
+    runtime = document.setdefault("options", {}).setdefault("runtime", {})
+    labels = {HASH_LABEL: environment.config_hash, ROOT_LABEL: quote(str(root))}
+    runtime["labels"] = [
+        *runtime.get("labels", []),
+        *({"label": f"{key}={value}", "nodeFilters": ["server:0"]} for key, value in labels.items()),
+    ]
+    text = yaml.safe_dump(document, sort_keys=False)
+    if "$" in text:
+        line = next(line.strip() for line in text.splitlines() if "$" in line)
+        raise UserError(
+            "k3d.yaml contains a dollar sign.",
+            f"k3d replaces every $name in its configuration by a variable, without a way to escape it: {line}",
+            "Take the $ out of k3d.yaml (a file mounted through `volumes:` can hold such text).",
+        )
+    return text
+
+
+def _read_k3d_yaml(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is missing.", "It describes the cluster.", f"git -C {path.parent} checkout -- {path.name}"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read.", str(error), f"ls -l {path}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path} is not valid YAML.", str(error), f"Correct it, or: git -C {path.parent} diff {path.name}"
+        ) from error
+    if not isinstance(document, dict):
+        raise UserError(f"{path} is not a mapping of keys to values.", "", f"git -C {path.parent} diff {path.name}")
+    return document
+
+
+def _read_dotenv(path: Path) -> Overrides:
+    if not path.exists():
+        return Overrides()
+    # Without interpolation: the process environment must not leak into the cluster.
+    values = {k: v.strip() for k, v in dotenv_values(path, interpolate=False).items() if v and v.strip()}
+    known = [*Overrides.model_fields, *_OTHER_DOTENV_KEYS]
+    for key in values:
+        nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+        if key not in known and nearest:
+            raise UserError(
+                f"{path} sets {key}, which nothing reads.", f"Did you mean {nearest[0]}?", f"Correct the line in {path}."
+            )
+    try:
+        return Overrides.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{path} has a value that is not allowed.", _problems(error), f"Correct {path}.") from error
+
+
+def _read_lens(path: Path) -> Lens:
+    class Ide(BaseModel):
+        lens: Lens = "openlens"
+
+    class File(BaseModel):
+        ide: Ide = Ide()
+
+    try:
+        return File.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).ide.lens
+    except FileNotFoundError:
+        return "none"
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
+        why = _problems(error) if isinstance(error, ValidationError) else str(error)
+        raise UserError(f"{path} is not right.", why, f"git -C {path.parent} diff {path.name}") from error
+
+
+def _validate(document: dict[str, Any], path: Path) -> _K3dConfig:
+    try:
+        return _K3dConfig.model_validate(document)
+    except ValidationError as error:
+        raise UserError(
+            f"{path} is not a configuration that this environment can use.",
+            _problems(error),
+            f"Correct {path}, or: git -C {path.parent} diff {path.name}",
+        ) from error
+
+
+def _problems(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        given = problem.get("input")
+        shown = "" if isinstance(given, dict) else f" (given: {given!r})"
+        lines.append(f"{where}: {problem['msg']}{shown}")
+    return "\n".join(lines)
+
+
+_PORT_VARIABLES = {80: "HTTP_PORT", 443: "HTTPS_PORT"}
+
+
+def _apply(overrides: Overrides, document: dict[str, Any]) -> dict[str, Any]:
+    """The document with the ports of `.env`; parts of the wrong shape are left for validation to name."""
+    effective = copy.deepcopy(document)
+    for entry in _list(effective.get("ports")):
+        if not isinstance(entry, dict) or not isinstance(entry.get("port"), str):
+            continue
+        try:
+            address, _, container = parse_port_mapping(entry["port"])
+        except ValueError:
+            continue
+        wanted = getattr(overrides, _PORT_VARIABLES.get(container, ""), None)
+        if wanted:
+            entry["port"] = f"{address}:{wanted}:{container}"
+    if overrides.API_PORT and isinstance(effective.get("kubeAPI"), dict):
+        effective["kubeAPI"]["hostPort"] = str(overrides.API_PORT)
+    registries = effective.get("registries")
+    if overrides.REGISTRY_PORT and isinstance(registries, dict) and isinstance(registries.get("create"), dict):
+        team_port = str(registries["create"].get("hostPort"))
+        registries["create"]["hostPort"] = str(overrides.REGISTRY_PORT)
+        registries["config"] = _mirror_also(registries.get("config"), team_port, str(overrides.REGISTRY_PORT))
+    return effective
+
+
+def _mirror_also(config: object, team_port: str, port: str) -> object:
+    """Repeats the mirrors of the team's port for a developer's own.
+
+    The team's names stay, so a manifest that says `:5050` still works where a developer uses another port.
+    """
+    if not isinstance(config, str):
+        return config
+    try:
+        document = yaml.safe_load(config)
+    except yaml.YAMLError:
+        return config
+    mirrors = document.get("mirrors") if isinstance(document, dict) else None
+    if not isinstance(mirrors, dict):
+        return config
+    for name in list(mirrors):
+        if str(name).endswith(f":{team_port}"):
+            mirrors[re.sub(rf":{team_port}$", f":{port}", str(name))] = copy.deepcopy(mirrors[name])
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _ports(config: _K3dConfig) -> list[PortUse]:
+    names = {80: "HTTP", 443: "HTTPS"}
+    uses = []
+    for entry in config.ports:
+        address, host, container = parse_port_mapping(entry.port)
+        purpose = names.get(container, f"port {container} of the cluster")
+        uses.append(PortUse(address, host, purpose, _PORT_VARIABLES.get(container, "")))
+    api, create = config.kubeAPI, config.registries.create
+    uses.append(PortUse(api.hostIP, int(api.hostPort), "Kubernetes API", "API_PORT"))
+    uses.append(PortUse(create.host, int(create.hostPort), "image registry", "REGISTRY_PORT"))
+    return uses

@@ -1,0 +1,82 @@
+"""All checks of this machine in one table. Changes nothing."""
+
+from __future__ import annotations
+
+from envkit import preflight
+from envkit.config import load_environment
+from envkit.errors import UserError
+from envkit.localhost_names import resolves
+from envkit.observation import Observation, observe
+from envkit.paths import just_command
+from envkit.preflight import Check, Verdict
+from envkit.tool_versions import tool_statuses
+
+
+def diagnose() -> list[Check]:
+    """Runs every check; one that cannot run says so instead of stopping the others."""
+    checks = _check_tools()
+    try:
+        environment = load_environment()
+    except UserError as error:
+        return [*checks, Check("Configuration", Verdict.FAIL, f"{error.what} {error.why}", error.next_step)]
+    checks.append(preflight.check_config(environment))
+    docker = preflight.check_docker()
+    checks.append(docker)
+    if docker.verdict is Verdict.OK:
+        observation = observe(environment)
+        checks += preflight.check_resources(environment)
+        checks += preflight.check_names(environment, observation)
+        checks += preflight.check_leftovers(environment, observation)
+        own = preflight.own_published_ports(observation)
+    else:
+        observation, own = Observation((), None), frozenset()
+    checks += preflight.check_inotify()
+    checks += preflight.check_ports(environment, own)
+    checks.append(_check_registry_name(f"{environment.registry.name}.localhost"))
+    return checks
+
+
+def print_checks(checks: list[Check]) -> int:
+    """Prints the table; returns 1 if something would stop `create`."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    colours = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for check in checks:
+        table.add_row(f"[{colours[check.verdict]}]{check.verdict}[/]", check.subject, escape(check.detail))
+        if check.fix and check.verdict is not Verdict.OK:
+            table.add_row("", "", f"[dim]fix:[/] {escape(check.fix)}")
+    Console(highlight=False, soft_wrap=True).print(table)
+    failed = sum(check.verdict is Verdict.FAIL for check in checks)
+    print(f"\n{failed} would stop `{just_command()} create`." if failed else "\nNothing stands in the way.")
+    return 1 if failed else 0
+
+
+def _check_tools() -> list[Check]:
+    checks = []
+    for status in tool_statuses():
+        fix = "" if status.ok else f"{just_command()} install"
+        if status.ok:
+            verdict, detail = Verdict.OK, f"{status.version} ({status.path})"
+        else:
+            verdict = Verdict.FAIL if status.needed_for_create else Verdict.WARN
+            found = f"{status.version} ({status.path}) is not {status.accepts}" if status.path else "not installed"
+            detail = f"{found}; pinned: {status.pinned}"
+        checks.append(Check(status.name, verdict, detail, fix))
+    return checks
+
+
+def _check_registry_name(name: str) -> Check:
+    if resolves(name):
+        return Check("Host name", Verdict.OK, f"{name} resolves")
+    return Check(
+        "Host name",
+        Verdict.WARN,
+        f"{name} does not resolve here; localhost with the registry's port works everywhere",
+        f"{just_command()} install   (or: echo '127.0.0.1 {name}' | sudo tee -a /etc/hosts)",
+    )

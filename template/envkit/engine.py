@@ -1,0 +1,206 @@
+"""The Docker engine, through the `docker` command.
+
+The command rather than an SDK: it follows Docker contexts (Docker Desktop, Colima, ssh) by itself, and starting it
+costs a tenth of importing the SDK, which matters to a recipe that is run every morning.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from envkit.config import HASH_LABEL, ROOT_LABEL
+from envkit.errors import CommandFailedError, UserError
+from envkit.process import capture
+
+TIMEOUT = 5.0
+"""Seconds after which the engine counts as dead; a healthy one answers a listing within a tenth of one."""
+
+CLUSTER_LABEL = "k3d.cluster"
+ROLE_LABEL = "k3d.role"
+
+_COLUMNS = (
+    "{{.ID}}",
+    "{{.Names}}",
+    "{{.State}}",
+    "{{.Image}}",
+    "{{.Networks}}",
+    f'{{{{.Label "{CLUSTER_LABEL}"}}}}',
+    f'{{{{.Label "{ROLE_LABEL}"}}}}',
+    f'{{{{.Label "{HASH_LABEL}"}}}}',
+    f'{{{{.Label "{ROOT_LABEL}"}}}}',
+)
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container as the engine lists it.
+
+    Attributes:
+        id: Its full identifier.
+        name: Its name.
+        state: Docker's word for it: `running`, `created` (never started), `exited`, `paused`, `restarting`, `dead`.
+        image: The image it was made from.
+        networks: Names of the networks it is attached to.
+        cluster: The k3d cluster it belongs to; empty for none.
+        role: k3d's word: `server`, `agent`, `loadbalancer`, `registry`, `noRole`.
+        config_hash: Hash of the configuration it was created with; only on the server of a cluster that envkit made.
+        root: Percent-encoded path of the repository that created it; same condition.
+    """
+
+    id: str
+    name: str
+    state: str
+    image: str
+    networks: tuple[str, ...]
+    cluster: str
+    role: str
+    config_hash: str
+    root: str
+
+    @property
+    def running(self) -> bool:
+        """Whether its process runs."""
+        return self.state == "running"
+
+
+def k3d_containers() -> list[Container]:
+    """Every container that k3d made, of any cluster, running or not.
+
+    The listing leaves out the containers' variables and most labels on purpose: they hold the cluster's token.
+
+    Raises UserError where the engine does not answer.
+    """
+    text = docker("ps", "--all", "--no-trunc", "--filter", "label=app=k3d", "--format", "\t".join(_COLUMNS))
+    found = []
+    for line in text.splitlines():
+        ident, name, state, image, networks, cluster, role, config_hash, root = line.split("\t")
+        found.append(
+            Container(ident, name, state, image, tuple(networks.split(",")), cluster, role, config_hash, root)
+        )
+    return found
+
+
+def docker(*arguments: str, timeout: float | None = TIMEOUT, stdin: str | None = None) -> str:
+    """Runs a docker command and returns its output.
+
+    Raises:
+        UserError: Docker is not installed, not running or not permitted; says what to start.
+        CommandFailedError: The engine answers, and refuses this command.
+    """
+    try:
+        return capture(["docker", *arguments], timeout=timeout, stdin=stdin)
+    except CommandFailedError as error:
+        raise _explained(error) from error
+
+
+def inspect(kind: str, *names: str) -> list[dict[str, Any]]:
+    """Docker's description of objects (`container`, `network`, `volume`, `image`); missing ones are left out."""
+    found: list[dict[str, Any]] = []
+    for name in names:
+        try:
+            found += json.loads(docker(kind, "inspect", name))
+        except CommandFailedError as error:
+            if "no such" not in error.output.lower() and "not found" not in error.output.lower():
+                raise
+    return found
+
+
+def remove_containers(names: Iterable[str]) -> None:
+    """Removes containers with their anonymous volumes, running or not; missing ones are no error."""
+    if names := list(names):
+        docker("rm", "--force", "--volumes", *names, timeout=60)
+
+
+def read_file(container: str, path: str) -> bytes | None:
+    """A file in a container, running or not; None where it is not there."""
+    import subprocess
+
+    from envkit.process import require_tool, tool_environment
+
+    done = subprocess.run(
+        [require_tool("docker"), "cp", f"{container}:{path}", "-"],
+        env=tool_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=TIMEOUT * 2,
+        check=False,
+    )
+    if done.returncode:
+        return None
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        member = archive.next()
+        content = archive.extractfile(member) if member else None
+        return content.read() if content else None
+
+
+def write_file(container: str, path: str, content: bytes, mode: int = 0o644) -> None:
+    """Writes a file into a container, running or not. Its folder must exist."""
+    import subprocess
+
+    from envkit.process import require_tool, tool_environment
+
+    target = Path(path)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        member = tarfile.TarInfo(target.name)
+        member.size, member.mode = len(content), mode
+        archive.addfile(member, io.BytesIO(content))
+    done = subprocess.run(
+        [require_tool("docker"), "cp", "-", f"{container}:{target.parent}"],
+        env=tool_environment(),
+        input=buffer.getvalue(),
+        capture_output=True,
+        timeout=TIMEOUT * 2,
+        check=False,
+    )
+    if done.returncode:
+        raise CommandFailedError(
+            f"{path} cannot be written into the container {container}.",
+            status=done.returncode,
+            output=done.stderr.decode(errors="replace").strip(),
+        )
+
+
+def published_ports(containers: Sequence[str]) -> dict[str, list[tuple[str, int]]]:
+    """For each container the addresses and ports of this machine that it publishes or would publish when started."""
+    ports: dict[str, list[tuple[str, int]]] = {}
+    for entry in inspect("container", *containers):
+        bindings = (entry["HostConfig"].get("PortBindings") or {}).values()
+        ports[entry["Name"].lstrip("/")] = [
+            (binding.get("HostIp") or "0.0.0.0", int(binding["HostPort"]))
+            for group in bindings
+            for binding in group or []
+            if binding.get("HostPort")
+        ]
+    return ports
+
+
+def _explained(error: CommandFailedError) -> UserError:
+    """The error, or a clearer one where it is about the engine as a whole."""
+    text = error.output.lower()
+    if "permission denied" in text and "sock" in text:
+        return UserError(
+            "Docker is running, but this user may not use it.",
+            error.output,
+            'sudo usermod -aG docker "$USER"   (then log out and in again)',
+        )
+    if error.status == 124 or "cannot connect" in text or "is the docker daemon running" in text or "dial " in text:
+        return UserError("Docker is not reachable.", error.output or error.what, _how_to_start())
+    return error
+
+
+def _how_to_start() -> str:
+    import shutil
+    import sys
+
+    if sys.platform == "darwin":
+        return "open -a Docker   (or: colima start)"
+    if "microsoft" in Path("/proc/sys/kernel/osrelease").read_text(encoding="utf-8").lower():
+        return "Start Docker Desktop on Windows with its WSL integration, or: sudo service docker start"
+    return "sudo systemctl start docker" if shutil.which("systemctl") else "sudo service docker start"

@@ -1,0 +1,266 @@
+"""Kubeconfig files: this environment's two, and the entries that it merges into the developer's own.
+
+PyYAML's node graph is edited rather than loaded values: a value such as an unquoted date in somebody's `exec`
+entry is written back as it stood. Only comments are lost, and the backup keeps them.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import yaml
+
+from envkit.errors import UserError
+from envkit.paths import just_command
+
+_API_PORT_IN_NETWORK = 6443
+_SECTIONS = ("clusters", "contexts", "users")
+_LOCK_WAIT = 5.0
+
+
+@dataclass(frozen=True)
+class KubeconfigPaths:
+    """The files of one cluster.
+
+    Attributes:
+        host: For tools on this machine.
+        devcontainer: For tools in containers on the cluster's network.
+        merged: The developer's own file, which gets this cluster's entries too.
+    """
+
+    host: Path
+    devcontainer: Path
+    merged: Path
+
+
+def kubeconfig_paths(context: str) -> KubeconfigPaths:
+    """Where the files of a context lie.
+
+    `$KUBECONFIG` may name the developer's own file. Of several, the first that exists is taken, else the last: kubectl
+    writes new entries to the same one (client-go, `PathOptions.GetDefaultFilename`).
+    """
+    folder = Path.home() / ".kube"
+    named = [Path(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
+    merged = next((path for path in named if path.exists()), named[-1] if named else folder / "config")
+    return KubeconfigPaths(folder / f"{context}.yaml", folder / f"{context}.devcontainer.yaml", merged)
+
+
+def devcontainer_kubeconfig(host_kubeconfig: str, load_balancer: str) -> str:
+    """The same kubeconfig with the address that holds on the cluster's network.
+
+    The load balancer's name is in the API's certificate: k3d passes it to k3s as `--tls-san`.
+    """
+    document = yaml.safe_load(host_kubeconfig)
+    for entry in document["clusters"]:
+        entry["cluster"]["server"] = f"https://{load_balancer}:{_API_PORT_IN_NETWORK}"
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+def write_private(path: Path, text: str) -> bool:
+    """Writes a file that only its owner may read, in one step; returns whether anything changed.
+
+    A symlink stays one: its target is replaced. Raises UserError where the file system refuses.
+    """
+    try:
+        target = path.resolve()
+        if target.exists() and target.read_text(encoding="utf-8") == text:
+            if target.stat().st_mode & 0o077:
+                target.chmod(0o600)
+                return True
+            return False
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # made with mode 0600
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path} cannot be written.", str(error), f"ls -ld {path.parent} {path}   (it must be yours and writable)"
+        ) from error
+    return True
+
+
+def merge(path: Path, kubeconfig: str, context: str, *, switch: bool = False) -> bool:
+    """Puts a cluster's entries into the developer's own kubeconfig; returns whether anything changed.
+
+    Every other entry stays. The first change makes a dated backup beside the file.
+
+    Args:
+        path: The developer's file; may be missing, may be a symlink.
+        kubeconfig: The cluster's own kubeconfig.
+        context: Name of its context.
+        switch: Make it the current context. Without it, it becomes current only where there is none.
+
+    Raises UserError where the file is broken (it is left as it is) or locked.
+    """
+    added = _compose(kubeconfig, Path("the kubeconfig that k3d printed"))
+    with _locked(path):
+        before = _read(path)
+        document = _compose(before, path) if before.strip() else _compose("apiVersion: v1\nkind: Config\n", path)
+        for section in _SECTIONS:
+            for entry in _entries(added, section):
+                _put(document, section, entry)
+        if switch or not _scalar(document, "current-context"):
+            _set(document, "current-context", context)
+        return _save(path, before, document)
+
+
+def unmerge(path: Path, context: str) -> bool:
+    """Takes a cluster's entries out of the developer's own kubeconfig; returns whether anything changed.
+
+    Raises UserError where the file is broken (it is left as it is) or locked.
+    """
+    before = _read(path)
+    if not before.strip():
+        return False
+    with _locked(path):
+        before = _read(path)
+        document = _compose(before, path)
+        for section in _SECTIONS:
+            names = {context, f"admin@{context}"}
+            node = _get(document, section)
+            if isinstance(node, yaml.SequenceNode):
+                node.value = [entry for entry in node.value if _scalar(entry, "name") not in names]
+        if _scalar(document, "current-context") == context:
+            _set(document, "current-context", "")
+        return _save(path, before, document)
+
+
+def has_current_entries(path: Path, kubeconfig: str, context: str) -> bool:
+    """Whether the developer's own file already holds exactly this cluster's entries."""
+    try:
+        document, added = _compose(_read(path) or "{}", path), _compose(kubeconfig, path)
+    except UserError:
+        return False
+    for section in _SECTIONS:
+        present = {_scalar(entry, "name"): yaml.serialize(entry) for entry in _entries(document, section)}
+        for entry in _entries(added, section):
+            if present.get(_scalar(entry, "name")) != yaml.serialize(entry):
+                return False
+    return bool(context)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read.", str(error), f"ls -l {path}") from error
+
+
+def _compose(text: str, path: Path) -> yaml.MappingNode:
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise _broken(path, str(error)) from error
+    if not isinstance(node, yaml.MappingNode):
+        raise _broken(path, "It is not a mapping of keys to values.")
+    for section in _SECTIONS:
+        value = _get(node, section)
+        if value is not None and not isinstance(value, yaml.SequenceNode) and value.tag != "tag:yaml.org,2002:null":
+            raise _broken(path, f"`{section}` is not a list.")
+    return node
+
+
+def _broken(path: Path, why: str) -> UserError:
+    return UserError(
+        f"{path} is not a valid kubeconfig; it was left as it is.",
+        why,
+        f"Correct it or move it away (mv {path} {path}.broken), then: {just_command()} kubeconfig",
+    )
+
+
+def _get(mapping: yaml.MappingNode, key: str) -> yaml.Node | None:
+    return next((value for name, value in mapping.value if name.value == key), None)
+
+
+def _scalar(mapping: yaml.Node, key: str) -> str:
+    value = _get(mapping, key) if isinstance(mapping, yaml.MappingNode) else None
+    return str(value.value) if isinstance(value, yaml.ScalarNode) else ""
+
+
+def _entries(document: yaml.MappingNode, section: str) -> list[yaml.Node]:
+    value = _get(document, section)
+    return list(value.value) if isinstance(value, yaml.SequenceNode) else []
+
+
+def _set(mapping: yaml.MappingNode, key: str, text: str) -> None:
+    new = yaml.ScalarNode("tag:yaml.org,2002:str", text, style=None if text else '"')
+    _set_node(mapping, key, new)
+
+
+def _set_node(mapping: yaml.MappingNode, key: str, new: yaml.Node) -> None:
+    for index, (name, _) in enumerate(mapping.value):
+        if name.value == key:
+            mapping.value[index] = (name, new)
+            return
+    mapping.value.append((yaml.ScalarNode("tag:yaml.org,2002:str", key), new))
+
+
+def _put(document: yaml.MappingNode, section: str, entry: yaml.Node) -> None:
+    entries = _entries(document, section)
+    name = _scalar(entry, "name")
+    for index, present in enumerate(entries):
+        if _scalar(present, "name") == name:
+            entries[index] = entry
+            break
+    else:
+        entries.append(entry)
+    _set_node(document, section, yaml.SequenceNode("tag:yaml.org,2002:seq", entries, flow_style=False))
+
+
+def _save(path: Path, before: str, document: yaml.MappingNode) -> bool:
+    after = yaml.serialize(document, Dumper=yaml.SafeDumper, width=2**16)
+    if before and after == yaml.serialize(_compose(before, path), Dumper=yaml.SafeDumper, width=2**16):
+        return False
+    if before:
+        _back_up(path, before)
+    return write_private(path, after)
+
+
+def _back_up(path: Path, text: str) -> None:
+    """Keeps the file as it was before the first change; later changes are ours and need none."""
+    target = path.resolve()
+    if not any(target.parent.glob(f"{target.name}.backup-*")):
+        write_private(target.with_name(f"{target.name}.backup-{datetime.now():%Y-%m-%d}"), text)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """kubectl's own protocol: whoever creates `<file>.lock` may write (client-go, `clientcmd.lockFile`)."""
+    target = path.resolve()
+    lock = target.with_name(target.name + ".lock")
+    deadline = time.monotonic() + _LOCK_WAIT
+    while True:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL, 0o600))
+            break
+        except FileExistsError:
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"{path} is locked.",
+                    f"{lock} exists: kubectl or another tool is changing the file, or was killed while it did.",
+                    f"If nothing is changing it: rm {lock}, then: {just_command()} kubeconfig",
+                ) from None
+            time.sleep(0.1)
+        except OSError as error:
+            raise UserError(f"{path} cannot be changed.", str(error), f"ls -ld {target.parent}") from error
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)

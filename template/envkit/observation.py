@@ -1,0 +1,147 @@
+"""What is there: containers, network, Kubernetes API, registry, kubeconfig files. Looks only, changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from envkit.config import Environment
+from envkit.engine import Container, k3d_containers, read_file
+from envkit.errors import UserError
+from envkit.kubeconfig import kubeconfig_paths
+from envkit.process import capture
+from envkit.registry import answers
+
+HOST_RECORD = "host.k3d.internal"
+"""The name by which nodes and pods reach this machine. k3d writes it at each start of a cluster; a restart of Docker
+alone loses it (https://github.com/k3d-io/k3d/issues/1221)."""
+
+API_TIMEOUT = 4
+"""Seconds to wait for the Kubernetes API."""
+
+
+@dataclass(frozen=True)
+class ApiFacts:
+    """What the Kubernetes API says.
+
+    Attributes:
+        error: Why it does not answer; empty where it does.
+        ready: For each node whether it is Ready.
+        versions: The kubelets' versions, one of each.
+        dns_records: Names that the cluster's DNS knows besides Services: containers and this machine.
+    """
+
+    error: str = ""
+    ready: dict[str, bool] | None = None
+    versions: tuple[str, ...] = ()
+    dns_records: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was found of one environment.
+
+    Attributes:
+        nodes: Containers of the cluster that run Kubernetes, the load balancer or k3d's helpers; not the registry.
+        registry: The registry's container, whichever cluster it says it belongs to.
+        registry_answers: Whether `/v2/` answers.
+        api: What the Kubernetes API says; None where it was not asked because the server does not run.
+        hosts_lost: Running nodes that no longer know the name of this machine.
+    """
+
+    nodes: tuple[Container, ...]
+    registry: Container | None
+    registry_answers: bool = False
+    api: ApiFacts | None = None
+    hosts_lost: tuple[str, ...] = ()
+
+    def role(self, name: str) -> tuple[Container, ...]:
+        """The containers with one of k3d's roles."""
+        return tuple(node for node in self.nodes if node.role == name)
+
+    @property
+    def server(self) -> Container | None:
+        """The first server, which holds the cluster's state."""
+        return next(iter(sorted(self.role("server"), key=lambda node: node.name)), None)
+
+
+def observe(environment: Environment) -> Observation:
+    """Looks at everything at once; bounded in time even where parts are dead.
+
+    Raises UserError where Docker does not answer.
+    """
+    kubeconfig = kubeconfig_paths(environment.context).host
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        # Asked before it is known whether the cluster runs: on the usual morning it does, and this is the slowest part.
+        api = pool.submit(ask_api, kubeconfig) if kubeconfig.exists() else None
+        registry_answers = pool.submit(answers, environment.registry.port)
+        containers = k3d_containers()
+        nodes, registry = split(containers, environment)
+        kubernetes = [node for node in nodes if node.running and node.role in ("server", "agent")]
+        lost = _failing(pool, kubernetes, _knows_host)
+        server_runs = any(node.role == "server" for node in kubernetes)
+        return Observation(
+            nodes=nodes,
+            registry=registry,
+            registry_answers=bool(registry and registry.running and registry_answers.result()),
+            api=_api_result(api, server_runs),
+            hosts_lost=tuple(lost),
+        )
+
+
+def split(
+    containers: Iterable[Container], environment: Environment
+) -> tuple[tuple[Container, ...], Container | None]:
+    """Sorts k3d's containers into those of the environment's cluster and its registry."""
+    containers = list(containers)
+    registry = next((c for c in containers if c.name == environment.registry.name), None)
+    nodes = tuple(c for c in containers if c.cluster == environment.cluster and c is not registry)
+    return nodes, registry
+
+
+def ask_api(kubeconfig: Path) -> ApiFacts:
+    """Nodes and DNS records in one call; never raises, the error is part of the answer."""
+    try:
+        text = capture(
+            [
+                *("kubectl", f"--kubeconfig={kubeconfig}", f"--request-timeout={API_TIMEOUT}s"),
+                *("get", "nodes,configmaps", "--namespace=kube-system", "--output=json"),
+            ],
+            timeout=API_TIMEOUT + 1,
+        )
+        items = json.loads(text)["items"]
+    except (UserError, ValueError, KeyError) as error:
+        why = error.why or error.what if isinstance(error, UserError) else str(error)
+        return ApiFacts(error=why.strip().splitlines()[-1] if why.strip() else "no answer")
+    nodes = [item for item in items if item["kind"] == "Node"]
+    coredns = next((i for i in items if i["kind"] == "ConfigMap" and i["metadata"]["name"] == "coredns"), None)
+    records = ((coredns or {}).get("data") or {}).get("NodeHosts", "")
+    return ApiFacts(
+        ready={node["metadata"]["name"]: _is_ready(node) for node in nodes},
+        versions=tuple(sorted({node["status"]["nodeInfo"]["kubeletVersion"] for node in nodes})),
+        dns_records=tuple(name for line in records.splitlines() for name in line.split()[1:]),
+    )
+
+
+def _is_ready(node: dict[str, dict[str, list[dict[str, str]]]]) -> bool:
+    conditions = node["status"].get("conditions", [])
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def _api_result(asked: Future[ApiFacts] | None, server_runs: bool) -> ApiFacts | None:
+    if not server_runs:
+        return None
+    return asked.result() if asked else ApiFacts(error="there is no kubeconfig for it yet")
+
+
+def _knows_host(node: str) -> bool:
+    content = read_file(node, "/etc/hosts")
+    return content is not None and HOST_RECORD.encode() in content
+
+
+def _failing(pool: ThreadPoolExecutor, nodes: list[Container], check: Callable[[str], bool]) -> list[str]:
+    results = {node.name: pool.submit(check, node.name) for node in nodes}
+    return [name for name, result in results.items() if not result.result()]

@@ -1,0 +1,32 @@
+"""Where things lie: in this repository and on the developer's machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The environment repository: the folder that holds `k3d.yaml`."""
+
+TOOLS_BIN = ROOT / ".tools" / "bin"
+"""Links to the pinned tools that `install` brought; first on the PATH of every tool that is called."""
+
+
+def just_command() -> str:
+    """How the recipes are called on this machine: `just`, or `bin/just` where just is not installed."""
+    return os.environ.get("ENVKIT_JUST", "just")
+
+
+def state_dir() -> Path:
+    """The per-user folder for locks and remembered facts; made if it is missing.
+
+    `ENVKIT_STATE_DIR` moves it (tests use that). Raises OSError where the home folder is read-only.
+    """
+    if override := os.environ.get("ENVKIT_STATE_DIR"):
+        path = Path(override)
+    else:
+        from platformdirs import user_state_path
+
+        path = user_state_path("envkit", appauthor=False)
+    path.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,79 @@
+"""Ports of this machine: which are busy, who holds them, which are free."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Collection, Iterable
+
+from envkit.config import PortUse
+from envkit.engine import docker
+from envkit.errors import UserError
+
+_FIRST_CHOICE = {"HTTP_PORT": 8080, "HTTPS_PORT": 8443, "API_PORT": 6550, "REGISTRY_PORT": 5050}
+_SEARCHED = 200
+
+
+def is_busy(address: str, port: int) -> bool:
+    """Whether something listens there.
+
+    Binding is the sure test. Where it is not permitted (ports below 1024), a connection is tried instead.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return True
+            if error.errno not in (errno.EACCES, errno.EPERM):
+                return False
+        else:
+            return False
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1" if address == "0.0.0.0" else address, port)) == 0
+
+
+def owner_of(port: int) -> str:
+    """Who listens on a port: a container, or a process with its number where that may be read."""
+    try:
+        names = docker("ps", "--filter", f"publish={port}", "--format", "{{.Names}}").split()
+    except UserError:
+        names = []
+    if names:
+        return f"the container {names[0]}"
+    return _process_on(port) or "a process that only root may see (sudo ss -ltnp)"
+
+
+def _process_on(port: int) -> str:
+    import psutil
+
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except (psutil.AccessDenied, PermissionError):  # macOS tells it to root only
+        return ""
+    for connection in connections:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port and connection.pid:
+            try:
+                return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
+            except psutil.NoSuchProcess:
+                return ""
+    return ""
+
+
+def free_port_for(use: PortUse, taken: Iterable[int]) -> int:
+    """A free port near the usual choice for this purpose; not one of `taken`."""
+    taken = set(taken)
+    start = _FIRST_CHOICE.get(use.variable, use.number + 1)
+    candidates = (port for port in range(start, start + _SEARCHED) if port not in taken)
+    return next((port for port in candidates if not is_busy(use.address, port)), start)
+
+
+def change_hint(use: PortUse, taken: Collection[int]) -> str:
+    """The exact line that moves a use to a free port."""
+    free = free_port_for(use, taken)
+    if use.variable:
+        return f"{use.variable}={free}   (a line in .env)"
+    return f"change port {use.number} under `ports:` in k3d.yaml, for example to {free}"

@@ -1,0 +1,236 @@
+"""What must be right before a cluster can be created, and what would make it slow or awkward later."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import unquote
+
+from envkit.config import Environment, k3d_input
+from envkit.engine import docker, inspect, published_ports
+from envkit.errors import UserError
+from envkit.observation import Observation
+from envkit.paths import ROOT, just_command
+from envkit.ports import change_hint, is_busy, owner_of
+
+_MEMORY_BASE, _MEMORY_AGENT = 2 * 2**30, 2**29
+_INOTIFY = {"max_user_instances": 512, "max_user_watches": 65536}
+_DISK_FREE = 10 * 2**30
+
+
+class Verdict(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+    """It would stop `create`."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        subject: What was looked at, two or three words.
+        verdict: How it ended.
+        detail: What was found.
+        fix: The exact line or command that puts it right; empty where nothing needs to be.
+    """
+
+    subject: str
+    verdict: Verdict
+    detail: str
+    fix: str = ""
+
+
+def check_docker() -> Check:
+    """Docker answers, is allowed to this user, and has memory enough."""
+    try:
+        docker("version", "--format", "{{.Server.Version}}")
+    except UserError as error:
+        return Check("Docker", Verdict.FAIL, f"{error.what} {error.why}".strip(), error.next_step)
+    return Check("Docker", Verdict.OK, "answers")
+
+
+def check_resources(environment: Environment) -> list[Check]:
+    """Memory and disk of the engine, kernel limits that several nodes on one machine run into."""
+    checks = []
+    try:
+        info = json.loads(docker("info", "--format", "{{json .}}"))
+    except (UserError, ValueError):
+        return []
+    wanted, memory = _MEMORY_BASE + environment.agents * _MEMORY_AGENT, int(info.get("MemTotal") or 0)
+    enough = memory >= wanted
+    checks.append(
+        Check(
+            "Memory",
+            Verdict.OK if enough else Verdict.WARN,
+            f"{memory / 2**30:.1f} GiB for Docker; about {wanted / 2**30:.1f} GiB are wanted",
+            "" if enough else "Give Docker more memory in its settings, or set fewer agents in k3d.yaml",
+        )
+    )
+    if "name=rootless" in (info.get("SecurityOptions") or []):
+        checks += _check_rootless_ports(environment)
+    root = Path(info.get("DockerRootDir") or "/")
+    if root.is_dir():
+        free = shutil.disk_usage(root).free
+        checks.append(
+            Check(
+                "Disk",
+                Verdict.OK if free >= _DISK_FREE else Verdict.WARN,
+                f"{free / 2**30:.0f} GiB free for Docker",
+                "" if free >= _DISK_FREE else "docker system df   (nodes evict pods when the disk is nearly full)",
+            )
+        )
+    return checks
+
+
+def check_inotify(folder: Path = Path("/proc/sys/fs/inotify")) -> list[Check]:
+    """Kernel limits on file watches; each node needs many of them."""
+    checks = []
+    for name, wanted in _INOTIFY.items():
+        try:
+            value = int((folder / name).read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            continue
+        enough = value >= wanted
+        checks.append(
+            Check(
+                "Kernel limits",
+                Verdict.OK if enough else Verdict.WARN,
+                f"fs.inotify.{name} is {value}" + ("" if enough else f"; pods fail with 'too many open files' below {wanted}"),
+                "" if enough else f"sudo sysctl -w fs.inotify.{name}={wanted}",
+            )
+        )
+    return checks
+
+
+def _check_rootless_ports(environment: Environment) -> list[Check]:
+    try:
+        first = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return []
+    taken = {use.number for use in environment.ports}
+    return [
+        Check(
+            f"Port {use.number}",
+            Verdict.FAIL,
+            f"{use.purpose}: Docker runs without root here and may not open ports below {first}",
+            change_hint(use, taken),
+        )
+        for use in environment.ports
+        if use.number < first
+    ]
+
+
+def check_ports(environment: Environment, own_ports: frozenset[int] = frozenset()) -> list[Check]:
+    """Every port of the environment is free, or held by the environment itself.
+
+    Args:
+        environment: The environment.
+        own_ports: Ports that its own running containers hold.
+    """
+    taken = {use.number for use in environment.ports}
+    checks = []
+    for use in environment.ports:
+        where = f"{use.purpose} on {use.address}:{use.number}"
+        if use.number in own_ports:
+            checks.append(Check(f"Port {use.number}", Verdict.OK, f"{where}: held by this environment"))
+        elif is_busy(use.address, use.number):
+            detail = f"{where}: held by {owner_of(use.number)}"
+            checks.append(Check(f"Port {use.number}", Verdict.FAIL, detail, change_hint(use, taken)))
+        else:
+            checks.append(Check(f"Port {use.number}", Verdict.OK, f"{where}: free"))
+    return checks
+
+
+def check_names(environment: Environment, observation: Observation, root: Path = ROOT) -> list[Check]:
+    """No other environment uses the same names."""
+    checks = []
+    server = observation.server
+    other = Path(unquote(server.root)) if server and server.root else None
+    if other and other != root and (other / "k3d.yaml").exists():
+        checks.append(
+            Check(
+                "Cluster name",
+                Verdict.FAIL,
+                f"the cluster {environment.cluster} belongs to the environment in {other}",
+                f"Work in {other}, or give this one another name: metadata.name in k3d.yaml",
+            )
+        )
+    registry = observation.registry
+    if registry and registry.cluster not in ("", environment.cluster):
+        checks.append(
+            Check(
+                "Registry name",
+                Verdict.FAIL,
+                f"the container {registry.name} belongs to the cluster {registry.cluster}",
+                "Give this one another name: registries.create.name in k3d.yaml",
+            )
+        )
+    elif not registry and inspect("container", environment.registry.name):
+        checks.append(
+            Check(
+                "Registry name",
+                Verdict.FAIL,
+                f"a container {environment.registry.name} exists that k3d did not make",
+                f"docker rename {environment.registry.name} {environment.registry.name}-old",
+            )
+        )
+    return checks or [Check("Names", Verdict.OK, f"{environment.context}, {environment.registry.name}: ours or free")]
+
+
+def check_config(environment: Environment) -> Check:
+    """The configuration can be handed to k3d."""
+    try:
+        k3d_input(environment)
+    except UserError as error:
+        return Check("k3d.yaml", Verdict.FAIL, f"{error.what} {error.why}", error.next_step)
+    return Check("k3d.yaml", Verdict.OK, f"{environment.servers} server, {environment.agents} agents, {environment.image}")
+
+
+def check_leftovers(environment: Environment, observation: Observation) -> list[Check]:
+    """Parts of a half-deleted cluster; `create` puts them right by itself, so they only warn."""
+    found = []
+    if not observation.nodes:
+        if observation.registry:
+            found.append(f"the registry container {observation.registry.name}")
+        if network := inspect("network", environment.network):
+            attached = sorted(c["Name"] for c in (network[0].get("Containers") or {}).values())
+            found.append(f"the network {environment.network}" + (f" (in use by {', '.join(attached)})" if attached else ""))
+    if not found:
+        return []
+    return [Check("Leftovers", Verdict.WARN, f"without a cluster: {', '.join(found)}", f"{just_command()} create")]
+
+
+def own_published_ports(observation: Observation) -> frozenset[int]:
+    """Ports that the environment's running containers hold."""
+    running = [node.name for node in observation.nodes if node.running and node.role == "loadbalancer"]
+    if observation.registry and observation.registry.running:
+        running.append(observation.registry.name)
+    return frozenset(port for uses in published_ports(running).values() for _, port in uses)
+
+
+def require(checks: list[Check], action: str, say: Callable[[str], None]) -> None:
+    """Says the warnings; raises UserError with every failed check in one list."""
+    for check in checks:
+        if check.verdict is Verdict.WARN:
+            say(f"warning: {check.subject}: {check.detail}" + (f"\n  fix: {check.fix}" if check.fix else ""))
+    failed = [check for check in checks if check.verdict is Verdict.FAIL]
+    if failed:
+        raise UserError(
+            f"The cluster cannot be {action}.",
+            "\n".join(f"{check.subject}: {check.detail}\n  fix: {check.fix}" for check in failed),
+            f"{just_command()} create",
+        )
+
+
+def is_linux() -> bool:
+    """Whether Docker's kernel is this machine's own, so that its limits can be read here."""
+    return sys.platform == "linux"

@@ -1,0 +1,174 @@
+"""Calls of other programs: with a clean environment, without secrets in what is shown."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import IO
+
+from envkit.errors import CommandFailedError, UserError
+from envkit.paths import TOOLS_BIN, just_command
+
+# k3d lets K3D_* variables override its config file, so a stray K3D_SERVERS would change the cluster.
+# These say where k3d's own helper images come from and which fixes it applies; people set them on purpose.
+_K3D_KEPT = re.compile(r"K3D_(IMAGE_|HELPER_IMAGE_TAG$|FIX_|LOG_)")
+
+_TOKEN = re.compile(r"(?i)((?:K3S_TOKEN|token|password|secret)[\"']?\s*[=:]\s*[\"']?)[^\s\"',}]+")
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+
+_KEPT_LINES = 20
+
+
+def tool_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment for a tool: the pinned tools first on PATH, no `K3D_*` settings, no PYTHONPATH of ours."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("K3D_") or _K3D_KEPT.match(k)}
+    env.pop("PYTHONPATH", None)
+    env["PATH"] = os.pathsep.join([str(TOOLS_BIN), env.get("PATH", os.defpath)])
+    env.update(extra or {})
+    return env
+
+
+def find_tool(name: str) -> str | None:
+    """The path of a program as the tools see it, or None."""
+    return shutil.which(name, path=tool_environment()["PATH"])
+
+
+def require_tool(name: str) -> str:
+    """The path of a program; UserError with the command that installs it where it is missing."""
+    if path := find_tool(name):
+        return path
+    raise UserError(
+        f"{name} is not installed.",
+        f"It was looked for in {TOOLS_BIN} and on PATH.",
+        f"{just_command()} install",
+    )
+
+
+def redact(text: str) -> str:
+    """The text without cluster tokens, passwords and private keys."""
+    return _TOKEN.sub(r"\1***", _PRIVATE_KEY.sub("*** private key ***", text))
+
+
+def capture(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    stdin: str | None = None,
+    timeout: float | None = None,
+    next_step: str = "",
+) -> str:
+    """Runs a tool and returns its standard output.
+
+    Args:
+        argv: The program (found as `require_tool` finds it) and its arguments.
+        env: Variables added to `tool_environment()`.
+        stdin: Text for the standard input; without it the input is empty.
+        timeout: Seconds after which the tool is ended.
+        next_step: What the person should do if the tool fails.
+
+    Raises:
+        CommandFailedError: It ended with a non-zero status, or did not end in time (status 124).
+        UserError: It is not installed.
+    """
+    command = [require_tool(argv[0]), *argv[1:]]
+    try:
+        done = subprocess.run(
+            command,
+            env=tool_environment(env),
+            input=stdin if stdin is not None else "",
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CommandFailedError(
+            f"`{_shown(argv)}` did not end within {timeout:.0f} s.", status=124, output="", next_step=next_step
+        ) from error
+    if done.returncode:
+        raise CommandFailedError(
+            f"`{_shown(argv)}` failed with exit status {done.returncode}.",
+            status=done.returncode,
+            output=_tail((done.stderr or done.stdout).splitlines()),
+            next_step=next_step,
+        )
+    return done.stdout
+
+
+def stream(
+    argv: Sequence[str],
+    on_line: Callable[[str], None],
+    *,
+    env: Mapping[str, str] | None = None,
+    stdin: str | None = None,
+    pass_fds: Sequence[int] = (),
+    next_step: str = "",
+) -> None:
+    """Runs a tool, hands each line of its output (both streams, redacted) to `on_line` as it comes.
+
+    `pass_fds` are kept open in the tool: a lock that it inherits stays held until it ends, even if we are killed.
+
+    Raises:
+        CommandFailedError: It ended with a non-zero status; the error carries the last lines.
+        UserError: It is not installed.
+    """
+    command = [require_tool(argv[0]), *argv[1:]]
+    last: deque[str] = deque(maxlen=_KEPT_LINES)
+    with _started(command, tool_environment(env), pass_fds) as (process, output):
+        if process.stdin:
+            process.stdin.write(stdin or "")
+            process.stdin.close()
+        for raw in output:
+            line = redact(raw.rstrip())
+            last.append(line)
+            on_line(line)
+    if process.returncode:
+        raise CommandFailedError(
+            f"`{_shown(argv)}` failed with exit status {process.returncode}.",
+            status=process.returncode,
+            output=_tail(list(last)),
+            next_step=next_step,
+        )
+
+
+@contextmanager
+def _started(
+    command: list[str], env: dict[str, str], pass_fds: Sequence[int]
+) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+    process = subprocess.Popen(
+        command,
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        pass_fds=pass_fds,
+    )
+    assert process.stdout is not None
+    try:
+        yield process, process.stdout
+    except BaseException:
+        # Ctrl-C reaches the tool too (same terminal); it gets a moment to end by itself.
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        raise
+    finally:
+        process.stdout.close()
+        process.wait()
+
+
+def _shown(argv: Sequence[str]) -> str:
+    return redact(" ".join(argv))
+
+
+def _tail(lines: list[str]) -> str:
+    return redact("\n".join(line for line in lines[-_KEPT_LINES:] if line.strip()))

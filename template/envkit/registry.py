@@ -1,0 +1,189 @@
+"""The environment's image registry: whether it answers, what it holds, and putting images into it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from envkit.config import Environment, Registry
+from envkit.engine import CLUSTER_LABEL, ROLE_LABEL, docker, inspect
+from envkit.errors import CommandFailedError, UserError
+from envkit.paths import just_command
+from envkit.process import capture, find_tool, stream
+
+_TIMEOUT = 2.0
+_CATALOG_PAGE = 1000
+_DATA = "/var/lib/registry"
+
+
+@dataclass(frozen=True)
+class RegistryUse:
+    """What a registry holds.
+
+    Attributes:
+        repositories: How many image names it has.
+        bytes: Size of its data; None where it cannot be asked.
+    """
+
+    repositories: int
+    bytes: int | None
+
+
+def answers(port: int) -> bool:
+    """Whether a registry answers `/v2/` on a port of this machine, within two seconds."""
+    try:
+        status, _ = _get(port, "/v2/")
+    except OSError:
+        return False
+    return status == 200
+
+
+def wait_until_it_answers(registry: Registry, seconds: float) -> None:
+    """Waits for `/v2/`; UserError with the end of the container's log after that time."""
+    deadline = time.monotonic() + seconds
+    while not answers(registry.port):
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"The registry does not answer on http://127.0.0.1:{registry.port}/v2/.",
+                _log_tail(registry.name),
+                f"docker logs {registry.name}",
+            )
+        time.sleep(0.1)
+
+
+def use_of(registry: Registry) -> RegistryUse | None:
+    """What the registry holds; None where it does not answer."""
+    names: list[str] = []
+    try:
+        last = ""
+        while True:
+            status, body = _get(registry.port, f"/v2/_catalog?n={_CATALOG_PAGE}" + (f"&last={last}" if last else ""))
+            page = json.loads(body).get("repositories") or [] if status == 200 else []
+            names += page
+            if len(page) < _CATALOG_PAGE:
+                break
+            last = page[-1]
+    except (OSError, ValueError):
+        return None
+    try:
+        size = int(docker("exec", registry.name, "du", "-sk", _DATA).split()[0]) * 1024
+    except (UserError, ValueError, IndexError):
+        return RegistryUse(len(names), None)
+    return RegistryUse(len(names), size)
+
+
+def run_registry_container(environment: Environment) -> None:
+    """Makes and starts the registry's container anew, as k3d would have made it, on the cluster's network.
+
+    k3d can make it only together with a cluster. The labels are those of k3d 5.9 (`pkg/client/registry.go`), so k3d
+    starts, stops and deletes this container with the cluster like one of its own.
+    """
+    registry = environment.registry
+    address = next(use.address for use in environment.ports if use.variable == "REGISTRY_PORT")
+    labels = {
+        "app": "k3d",
+        CLUSTER_LABEL: environment.cluster,
+        ROLE_LABEL: "registry",
+        "k3d.registry.host": address,
+        "k3d.registry.hostIP": address,
+        "k3s.registry.port.external": str(registry.port),
+        "k3s.registry.port.internal": "5000",
+    }
+    docker(
+        "run",
+        "--detach",
+        f"--name={registry.name}",
+        "--restart=unless-stopped",
+        f"--network={environment.network}",
+        f"--publish={address}:{registry.port}:5000",
+        *(f"--volume={volume}" for volume in environment.effective["registries"]["create"].get("volumes", [])),
+        *(f"--label={key}={value}" for key, value in labels.items()),
+        registry.image,
+        timeout=300,
+    )
+
+
+def target_name(image: str, registry: Registry) -> str:
+    """The name that an image gets in the registry: its own without the host part, tagged `latest` if it has no tag.
+
+    Raises UserError for a name that is not an image reference.
+    """
+    path = image.rpartition("@")[0] or image
+    first, slash, rest = path.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        path = rest
+    name, colon, tag = path.rpartition(":")
+    if not colon or "/" in tag:
+        name, tag = path, "latest"
+    if not re.fullmatch(r"[a-z0-9]+([._/-]+[a-z0-9]+)*", name) or not re.fullmatch(r"\w[\w.-]{0,127}", tag):
+        raise UserError(
+            f"{image!r} is not the name of an image.",
+            "A name looks like app, app:1.0 or team/app:1.0, in lower case.",
+            f"{just_command()} push myapp:latest",
+        )
+    return f"{name}:{tag}"
+
+
+def push(image: str, registry: Registry, on_line: Callable[[str], None]) -> str:
+    """Puts an image of Docker's or Buildah's local store into the registry; returns the name manifests can use.
+
+    Raises UserError where neither has the image, or where the registry does not answer.
+    """
+    target = target_name(image, registry)
+    if not answers(registry.port):
+        raise UserError(
+            f"The registry does not answer on http://127.0.0.1:{registry.port}/v2/.",
+            "It runs with the cluster.",
+            f"{just_command()} create",
+        )
+    # `localhost` and not the longer name: Docker may resolve names elsewhere than this program does.
+    reference = f"localhost:{registry.port}/{target}"
+    if inspect("image", image):
+        docker("tag", image, reference)
+        try:
+            stream(["docker", "push", reference], on_line, next_step=f"docker push {reference}")
+        finally:
+            if reference != image:
+                docker("rmi", reference, timeout=60)
+    elif _buildah_has(image):
+        stream(["buildah", "push", "--tls-verify=false", image, f"docker://{reference}"], on_line)
+    else:
+        raise UserError(
+            f"There is no local image {image}.",
+            "Neither Docker" + (" nor Buildah has it." if find_tool("buildah") else " has it (Buildah is not there)."),
+            f"docker images   (then: {just_command()} push NAME:TAG)",
+        )
+    return f"{registry.host_names[0]}/{target}"
+
+
+def _buildah_has(image: str) -> bool:
+    if not find_tool("buildah"):
+        return False
+    try:
+        capture(["buildah", "inspect", "--type", "image", image], timeout=30)
+    except CommandFailedError:
+        return False
+    return True
+
+
+def _get(port: int, path: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except http.client.HTTPException as error:  # something that is not HTTP listens there
+        raise OSError(str(error)) from error
+    finally:
+        connection.close()
+
+
+def _log_tail(container: str) -> str:
+    try:
+        return capture(["docker", "logs", "--tail", "5", container], timeout=5)
+    except UserError as error:
+        return error.why or error.what

@@ -1,0 +1,149 @@
+"""Names the state of a cluster from what was observed. Pure: no call leaves this module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from envkit.config import Environment, canonical_json
+from envkit.observation import HOST_RECORD, Observation
+
+
+class State(StrEnum):
+    """The states between which `create`, `start`, `stop` and `delete` move."""
+
+    ABSENT = "absent"
+    """Nothing is there."""
+    PARTIAL = "partial"
+    """Some of the containers are missing: an interrupted creation or deletion, or something was removed by hand."""
+    STOPPED = "stopped"
+    """All containers are there, not all run."""
+    BROKEN = "broken"
+    """All containers run and something does not work, as after a restart of Docker."""
+    RUNNING = "running"
+    """Everything works."""
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A state and what led to it.
+
+    Attributes:
+        state: The name of the state.
+        reasons: What is not as it should be, one sentence each; empty for `running` and `absent`.
+        missing: Roles of which containers are missing, with their number.
+        restart: Only a restart through k3d can repair it (records that k3d writes when it starts a cluster are lost).
+        stale_nodes: Nodes that Kubernetes lists and that have no container.
+        drifted: The cluster was made from another configuration than the present one.
+    """
+
+    state: State
+    reasons: tuple[str, ...] = ()
+    missing: Mapping[str, int] | None = None
+    restart: bool = False
+    stale_nodes: tuple[str, ...] = ()
+    drifted: bool = False
+
+
+def assess(observation: Observation, environment: Environment, created_from: Mapping[str, Any] | None) -> Assessment:
+    """Names the state.
+
+    Args:
+        observation: What was found.
+        environment: What should be there.
+        created_from: The configuration that the cluster was created with, where it is known and differs: how many
+            nodes a drifted cluster should have is decided by what it was created with, not by what it should become.
+    """
+    if not observation.nodes and observation.registry is None:
+        return Assessment(State.ABSENT)
+    drifted = is_drifted(observation, environment)
+    missing = _missing(observation, created_from or environment.effective)
+    if missing:
+        return Assessment(State.PARTIAL, tuple(_missing_sentences(missing)), missing, drifted=drifted)
+    if stopped := _stopped(observation):
+        return Assessment(State.STOPPED, (f"Not running: {', '.join(stopped)}.",), drifted=drifted)
+    reasons, restart, stale = _faults(observation, environment)
+    state = State.BROKEN if reasons else State.RUNNING
+    return Assessment(state, tuple(reasons), restart=restart, stale_nodes=stale, drifted=drifted)
+
+
+def is_drifted(observation: Observation, environment: Environment) -> bool:
+    """Whether the cluster was made from another configuration; False where it is not known."""
+    server = observation.server
+    return bool(server and server.config_hash and server.config_hash != environment.config_hash)
+
+
+def drift_between(created_from: Mapping[str, Any], effective: Mapping[str, Any]) -> list[str]:
+    """What has changed between two configurations, a line for each key: `agents: 2 -> 3`."""
+    before, after = dict(_flattened(created_from)), dict(_flattened(effective))
+    lines = []
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            lines.append(f"{key}: {before.get(key, '(not set)')} -> {after.get(key, '(not set)')}")
+    return lines
+
+
+def _flattened(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        return [pair for key, part in value.items() for pair in _flattened(part, f"{prefix}.{key}" if prefix else key)]
+    if isinstance(value, list) and value:
+        return [pair for i, part in enumerate(value) for pair in _flattened(part, f"{prefix}[{i}]")]
+    return [(prefix, value.strip() if isinstance(value, str) else canonical_json(value))]
+
+
+def _missing(observation: Observation, config: Mapping[str, Any]) -> dict[str, int]:
+    k3d_options = (config.get("options") or {}).get("k3d") or {}
+    wanted = {
+        "server": config.get("servers", 1),
+        "agent": config.get("agents", 0),
+        "loadbalancer": 0 if k3d_options.get("disableLoadbalancer") else 1,
+    }
+    # A node that was made and never started has not got its files from k3d either: it counts as missing.
+    made = [node for node in observation.nodes if node.state != "created"]
+    missing = {role: n - sum(node.role == role for node in made) for role, n in wanted.items()}
+    missing["registry"] = 1 if observation.registry is None or observation.registry.state == "created" else 0
+    return {role: n for role, n in missing.items() if n > 0}
+
+
+def _missing_sentences(missing: Mapping[str, int]) -> list[str]:
+    names = {"server": "server node", "agent": "agent node", "loadbalancer": "load balancer", "registry": "registry"}
+    return [f"Missing: {n} {names[role]}{'s' if n > 1 else ''}." for role, n in missing.items()]
+
+
+def _stopped(observation: Observation) -> list[str]:
+    parts = [node for node in observation.nodes if node.role in ("server", "agent", "loadbalancer")]
+    if observation.registry:
+        parts.append(observation.registry)
+    return [part.name for part in parts if not part.running]
+
+
+def _faults(observation: Observation, environment: Environment) -> tuple[list[str], bool, tuple[str, ...]]:
+    """What does not work although every container runs, whether k3d must restart the cluster, stale nodes."""
+    reasons: list[str] = []
+    restart = False
+    stale: tuple[str, ...] = ()
+    if observation.hosts_lost:
+        reasons.append(f"Lost its record of this machine ({HOST_RECORD}): {', '.join(observation.hosts_lost)}.")
+        restart = True
+    api = observation.api
+    if api is None or api.ready is None:
+        reasons.append(f"The Kubernetes API does not answer: {api.error if api else 'its server does not run'}.")
+    else:
+        containers = {node.name for node in observation.nodes if node.role in ("server", "agent")}
+        unready = [name for name in sorted(containers) if not api.ready.get(name)]
+        stale = tuple(sorted(set(api.ready) - containers))
+        if unready:
+            reasons.append(f"Not Ready: {', '.join(unready)}.")
+        if stale:
+            reasons.append(f"Listed by Kubernetes, without a container: {', '.join(stale)}.")
+        lost = [name for name in (HOST_RECORD, environment.registry.name) if name not in api.dns_records]
+        if lost:
+            reasons.append(f"Unknown to the cluster's DNS: {', '.join(lost)}.")
+            restart = True
+    if not observation.registry_answers:
+        reasons.append(f"The registry does not answer on 127.0.0.1:{environment.registry.port}.")
+    if observation.registry and environment.network not in observation.registry.networks:
+        reasons.append(f"The registry is not on the network {environment.network}.")
+    return reasons, restart, stale

@@ -1,0 +1,229 @@
+"""The state of the environment, for people and for machines. Bounded in time also where Docker or the API is dead."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from envkit.config import Environment
+from envkit.engine import Container
+from envkit.errors import UserError
+from envkit.kubeconfig import has_current_entries, kubeconfig_paths
+from envkit.observation import Observation, observe
+from envkit.paths import just_command
+from envkit.registry import RegistryUse, use_of
+from envkit.state import Assessment, State, assess, drift_between, is_drifted
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """A container of the cluster.
+
+    Attributes:
+        name: Its name.
+        role: k3d's word for its role.
+        container: Docker's word for its state.
+        ready: Whether Kubernetes says Ready; None for what is no node, or where the API does not answer.
+    """
+
+    name: str
+    role: str
+    container: str
+    ready: bool | None
+
+
+@dataclass(frozen=True)
+class KubeconfigStatus:
+    """A kubeconfig file.
+
+    Attributes:
+        path: Where it lies.
+        present: Whether it is there, or for the developer's own file, whether it has this cluster's entries.
+        current: Whether it agrees with the cluster; None where that cannot be told because the API does not answer.
+    """
+
+    path: str
+    present: bool
+    current: bool | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """All that `status` shows.
+
+    Attributes:
+        cluster: Name of the cluster.
+        context: Name of its kubeconfig context.
+        state: `absent`, `partial`, `stopped`, `broken`, `running`, or `unknown` where Docker does not answer.
+        reasons: What is not as it should be.
+        kubernetes: The kubelets' version; empty where the API does not answer.
+        image: The node image of the configuration.
+        nodes: The cluster's containers.
+        ports: Purpose and address of each port on this machine.
+        registry: Name in manifests, state, number of repositories, bytes.
+        kubeconfigs: The three files.
+        ingress: Address of the cluster's HTTP entry on this machine; empty where it has none.
+        drift: What has changed in the configuration since the cluster was made.
+        next_step: The command to run next; empty where all is well.
+    """
+
+    cluster: str
+    context: str
+    state: str
+    reasons: tuple[str, ...]
+    kubernetes: str
+    image: str
+    nodes: tuple[NodeStatus, ...]
+    ports: dict[str, str]
+    registry: dict[str, Any]
+    kubeconfigs: tuple[KubeconfigStatus, ...]
+    ingress: str
+    drift: tuple[str, ...]
+    next_step: str
+
+
+def gather(environment: Environment) -> Status:
+    """Looks at everything; where Docker does not answer, says that and what else is known."""
+    try:
+        observation = observe(environment)
+    except UserError as error:
+        reasons = tuple(part for part in (error.what, *error.why.splitlines()) if part)
+        return _status(environment, Observation((), None), None, None, reasons, (), error.next_step)
+    created_from = _created_from(observation) if is_drifted(observation, environment) else None
+    assessment = assess(observation, environment, created_from)
+    drift = drift_between(created_from, environment.effective) if created_from else []
+    if assessment.drifted and not drift:
+        drift = ["k3d.yaml or .env (what exactly is not known)"]
+    use = use_of(environment.registry) if observation.registry_answers else None
+    return _status(environment, observation, assessment, use, assessment.reasons, tuple(drift), "")
+
+
+def print_json(status: Status) -> None:
+    """Prints one JSON object."""
+    print(json.dumps(asdict(status), indent=2))
+
+
+def print_table(status: Status) -> None:
+    """Prints the status for a person."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    colour = {"running": "green", "absent": "dim", "stopped": "yellow"}.get(status.state, "red")
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    table.add_row("Cluster", f"{status.cluster}  [{colour}]{status.state}[/]")
+    for reason in status.reasons:
+        table.add_row("", f"[yellow]{_plain(reason)}[/]")
+    table.add_row("Context", status.context)
+    table.add_row("Kubernetes", status.kubernetes or f"(not asked; image {status.image})")
+    for index, node in enumerate(status.nodes):
+        ready = {True: "Ready", False: "[red]NotReady[/]", None: ""}[node.ready]
+        table.add_row("Nodes" if not index else "", f"{node.name}  {node.role}  {node.container}  {ready}".rstrip())
+    for index, (purpose, address) in enumerate(status.ports.items()):
+        table.add_row("Ports" if not index else "", f"{address}  {purpose}")
+    if status.ingress:
+        table.add_row("Ingress", status.ingress)
+    table.add_row("Registry", _registry_line(status.registry))
+    for index, file in enumerate(status.kubeconfigs):
+        word = {True: "current", False: "[red]stale[/]", None: "not checked"}[file.current] if file.present else "missing"
+        table.add_row("Kubeconfigs" if not index else "", f"{file.path}  {word}")
+    for index, line in enumerate(status.drift):
+        table.add_row("Drift" if not index else "", f"[yellow]{_plain(line)}[/]")
+    if status.next_step:
+        table.add_row("Next", f"[bold]{_plain(status.next_step)}[/]")
+    console.print(table)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _registry_line(registry: dict[str, Any]) -> str:
+    if not registry["answers"]:
+        return f"{registry['host']}  [yellow]does not answer[/] ({registry['container']})"
+    size = "" if registry["bytes"] is None else f", {registry['bytes'] / 2**20:.1f} MiB"
+    return f"{registry['host']}  answers, {registry['repositories']} repositories{size}"
+
+
+def _created_from(observation: Observation) -> dict[str, Any] | None:
+    from envkit.creation_marker import read_marker
+
+    return read_marker(observation.server.name) if observation.server else None
+
+
+def _status(
+    environment: Environment,
+    observation: Observation,
+    assessment: Assessment | None,
+    use: RegistryUse | None,
+    reasons: tuple[str, ...],
+    drift: tuple[str, ...],
+    next_step: str,
+) -> Status:
+    api = observation.api
+    ready = api.ready if api else None
+    http = environment.port("HTTP_PORT")
+    return Status(
+        cluster=environment.cluster,
+        context=environment.context,
+        state=str(assessment.state) if assessment else "unknown",
+        reasons=reasons,
+        kubernetes=", ".join(api.versions) if api else "",
+        image=environment.image,
+        nodes=tuple(_node(node, ready) for node in sorted(observation.nodes, key=_order)),
+        ports={use.purpose: f"{use.address}:{use.number}" for use in environment.ports},
+        registry={
+            "host": environment.registry.host_names[0],
+            "container": observation.registry.state if observation.registry else "absent",
+            "answers": observation.registry_answers,
+            "repositories": use.repositories if use else None,
+            "bytes": use.bytes if use else None,
+        },
+        kubeconfigs=_kubeconfigs(environment, api_answers=ready is not None),
+        ingress=f"http://localhost:{http}" if http else "",
+        drift=drift,
+        next_step=next_step or _next_step(assessment, drift),
+    )
+
+
+def _node(node: Container, ready: dict[str, bool] | None) -> NodeStatus:
+    is_node = node.role in ("server", "agent")
+    return NodeStatus(node.name, node.role, node.state, ready.get(node.name, False) if is_node and ready else None)
+
+
+def _order(node: Container) -> tuple[int, str]:
+    roles = ["server", "agent", "loadbalancer"]
+    return (roles.index(node.role) if node.role in roles else len(roles), node.name)
+
+
+def _kubeconfigs(environment: Environment, *, api_answers: bool) -> tuple[KubeconfigStatus, ...]:
+    paths = kubeconfig_paths(environment.context)
+    current = True if api_answers else None
+    try:
+        text = paths.host.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    merged = bool(text) and has_current_entries(paths.merged, text, environment.context)
+    return (
+        KubeconfigStatus(str(paths.host), bool(text), current),
+        KubeconfigStatus(str(paths.devcontainer), paths.devcontainer.exists(), current),
+        KubeconfigStatus(str(paths.merged), merged, current),
+    )
+
+
+def _next_step(assessment: Assessment | None, drift: tuple[str, ...]) -> str:
+    just = just_command()
+    if assessment is None:
+        return f"{just} doctor"
+    if assessment.state is State.STOPPED:
+        return f"{just} start"
+    if assessment.state is not State.RUNNING:
+        return f"{just} create"
+    if drift:
+        return f"{just} delete && {just} create   (applies the drift; images in the registry stay)"
+    return ""
