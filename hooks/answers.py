@@ -202,7 +202,7 @@ class Answers(BaseModel):
             if info.data.get(other) == port:
                 raise _conflict(
                     other,
-                    f"{info.field_name}: {port} is also the answer to {other}; each port needs its own number.",
+                    f"{info.field_name}: {port} is also the answer to {other}; ports have to differ.",
                 )
         return port
 
@@ -213,7 +213,7 @@ class Answers(BaseModel):
         if highest < lowest:
             raise _conflict(
                 "runners_min",
-                f"runners_max: {highest} was given, but runners_min is {lowest}; allowed is {lowest} or more.",
+                f"runners_max: {highest} was given; allowed is at least runners_min, {lowest}.",
             )
         return highest
 
@@ -223,7 +223,7 @@ class Answers(BaseModel):
         if wanted and info.data.get("scope") == "devcontainer":
             raise _conflict(
                 "scope",
-                "create_cluster: yes was given, but scope devcontainer has no cluster to create; allowed is no.",
+                "create_cluster: yes was given; with scope devcontainer allowed is no.",
             )
         return wanted
 

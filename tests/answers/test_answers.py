@@ -1,0 +1,197 @@
+"""The model of the answers: what it lets through, what it says, and that Copier agrees with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from answers import Answers, complete, json_schema, listed, main, problems
+from conftest import ROOT, CopyProject, fixture_files, read_yaml
+from copier import run_copy
+from copier.errors import CopierError
+from jsonschema import Draft202012Validator
+from questions import all_questions, answerable
+
+# What only the model finds, because Copier has no rule for it: it drops unknown keys, cuts fractions off,
+# counts yes as 1, reads Python's own spellings of numbers, and takes every other word and number for yes.
+ONLY_THE_MODEL = {
+    "agents-as-yes",
+    "agents-with-a-fraction",
+    "agents-with-a-point",
+    "agents-with-underscore",
+    "arc-as-two",
+    "arc-neither-yes-nor-no",
+    "github-org-as-yes",
+    "unknown-key",
+}
+
+LIMITS = {
+    "agents": (0, 10),
+    "http_port": (1, 65535),
+    "https_port": (1, 65535),
+    "api_port": (1024, 65535),
+    "registry_port": (1024, 65535),
+    "runners_min": (0, 1000),
+    "runners_max": (1, 1000),
+}
+
+
+def sentences(**answers: Any) -> list[str]:
+    return [problem.sentence for problem in problems(answers)]
+
+
+@pytest.mark.parametrize("path", fixture_files("valid"))
+def test_model_accepts(path: Path) -> None:
+    assert problems(read_yaml(path)) == []
+
+
+@pytest.mark.parametrize("path", fixture_files("invalid"))
+def test_model_refuses_and_says_what_is_allowed(path: Path) -> None:
+    found = problems(read_yaml(path))
+    assert len(found) == 1
+    assert found[0].keys[0] in {*read_yaml(path)}
+    assert "llowed" in found[0].sentence or "have to differ" in found[0].sentence
+
+
+@pytest.mark.parametrize("path", fixture_files("valid"))
+def test_copier_accepts_what_the_model_accepts(path: Path, tmp_path: Path, template: Path) -> None:
+    run_copy(
+        str(template),
+        tmp_path / "env",
+        read_yaml(path),
+        defaults=True,
+        quiet=True,
+        pretend=True,
+        skip_tasks=True,
+        unsafe=True,
+    )
+
+
+@pytest.mark.parametrize("path", fixture_files("invalid"))
+def test_copier_refuses_what_the_model_refuses_unless_it_has_no_rule_for_it(
+    path: Path, tmp_path: Path, template: Path
+) -> None:
+    try:
+        run_copy(
+            str(template),
+            tmp_path / "env",
+            read_yaml(path),
+            defaults=True,
+            quiet=True,
+            pretend=True,
+            skip_tasks=True,
+            unsafe=True,
+        )
+    except (CopierError, ValueError):
+        refused = True
+    else:
+        refused = False
+    assert refused == (path.stem not in ONLY_THE_MODEL)
+
+
+@pytest.mark.parametrize(("key", "limits"), LIMITS.items())
+def test_limits_are_exact(key: str, limits: tuple[int, int]) -> None:
+    others = {"https_port": 444, "http_port": 81, "api_port": 6551, "registry_port": 5051}
+    room = {"runners_min": 0, "runners_max": 1000, **others}
+    for value, allowed in [
+        (limits[0] - 1, False),
+        (limits[0], True),
+        (limits[1], True),
+        (limits[1] + 1, False),
+    ]:
+        assert (problems({**room, key: value}) == []) is allowed, value
+
+
+def test_every_problem_is_reported_at_once() -> None:
+    found = sentences(agents=50, lens="openlense", http_port=443, https_port=443, arc="maybe", agnets=1)
+    assert found == [
+        "agents: 50 was given; allowed is a whole number from 0 to 10.",
+        "https_port: 443 is also the answer to http_port; ports have to differ.",
+        'lens: "openlense" was given. Did you mean openlens? Allowed: openlens, freelens, none.',
+        'arc: "maybe" was given; allowed is yes or no.',
+        f"agnets: there is no such question. Did you mean agents? Allowed: {', '.join(Answers.model_fields)}.",
+    ]
+
+
+def test_a_bad_name_is_not_reported_again_for_the_names_made_from_it() -> None:
+    assert [problem.keys for problem in problems({"project": "Bad Name"})] == [("project",)]
+
+
+def test_a_key_written_with_hyphens_finds_its_question() -> None:
+    assert "Did you mean http_port?" in sentences(**{"http-port": 80})[0]
+
+
+def test_a_default_port_makes_way_for_a_given_one() -> None:
+    answers = complete({"http_port": 443, "https_port": 6550, "api_port": 5050})
+    assert answers["registry_port"] == 5051
+
+
+def test_unquoted_yes_for_text_says_that_quotes_help() -> None:
+    assert sentences(github_org=True)[0].endswith("Put it in quotes to have it read as text.")
+
+
+def test_list_counts_its_problems() -> None:
+    assert listed(problems({"agents": 11})).startswith("There is 1 problem with the answers:\n  - agents: 11")
+    two = problems({"agents": 11, "http_port": 0})
+    assert listed(two).startswith("There are 2 problems with the answers:\n  - ")
+
+
+def test_model_and_copier_have_the_same_questions_in_the_same_order() -> None:
+    assert [question.key for question in answerable()] == list(Answers.model_fields)
+
+
+def test_model_and_copier_have_the_same_choices() -> None:
+    schema = Answers.model_json_schema()["properties"]
+    for question in answerable():
+        assert schema[question.key].get("enum") == (
+            list(question.choices.values()) if question.choices else None
+        )
+
+
+def test_model_and_copier_have_the_same_types() -> None:
+    kinds = {"str": "string", "int": "integer", "bool": "boolean"}
+    schema = Answers.model_json_schema()["properties"]
+    for question in answerable():
+        assert kinds[question.type] in schema[question.key]["type"]
+
+
+def test_model_and_copier_fill_in_the_same_defaults(tmp_path: Path, copy_project: CopyProject) -> None:
+    recorded = read_yaml(copy_project(tmp_path / "env") / ".copier-answers.yml")
+    pins = {question.key for question in answerable() if not question.ask}
+    assert {key: value for key, value in recorded.items() if not key.startswith("_")} == {
+        key: value for key, value in complete({}).items() if key not in pins
+    }
+
+
+def test_committed_json_schema_is_the_models() -> None:
+    committed = json.loads((ROOT / "answers.schema.json").read_text(encoding="utf-8"))
+    assert committed == json_schema(), "update it: python hooks/answers.py schema > answers.schema.json"
+
+
+@pytest.mark.parametrize("answers", [{}, {"project": "shop", "agents": 0}, {"github_app_id": 123}])
+def test_json_schema_accepts_plain_data_files(answers: dict[str, Any]) -> None:
+    Draft202012Validator(json_schema()).validate(answers)
+
+
+@pytest.mark.parametrize("answers", [{"agnets": 1}, {"agents": 11}, {"lens": "lens"}, {"project": "A"}])
+def test_json_schema_refuses_what_an_editor_can_mark(answers: dict[str, Any]) -> None:
+    assert not Draft202012Validator(json_schema()).is_valid(answers)
+
+
+def test_every_question_starts_with_a_question() -> None:
+    for question in answerable():
+        assert question.help.splitlines()[0].endswith("?"), question.key
+
+
+def test_only_the_pinned_versions_are_computed() -> None:
+    assert [question.key for question in all_questions() if question.is_computed] == ["pins"]
+
+
+def test_check_reads_an_answers_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "answers.yml"
+    file.write_text("_commit: v1\n_src_path: gh:x/y\nagents: 3\n", encoding="utf-8")
+    assert main(["check", str(file)]) == 0
+    assert main(["check", str(file), "--given=agents,agnets"]) == 1
+    assert "Did you mean agents?" in capsys.readouterr().err
