@@ -1,0 +1,140 @@
+"""Downloads of pinned files: nothing is kept whose SHA-256 sum is not the expected one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import ssl
+import sys
+import tempfile
+from collections.abc import Callable
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from envkit.errors import UserError
+
+MIRROR_VARIABLE = "ENVKIT_DOWNLOAD_MIRROR"
+
+_CHUNK = 1 << 18
+_SILENCE_SECONDS = 30.0
+_MEGABYTE = 1_000_000
+_MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+def platform_name() -> str:
+    """This machine as release pages call it: `linux-amd64`, `linux-arm64`, `darwin-amd64` or `darwin-arm64`.
+
+    Raises:
+        UserError: It is none of these.
+    """
+    machine = _MACHINES.get(platform.machine().lower())
+    if machine is None or sys.platform not in ("linux", "darwin"):
+        raise UserError(
+            f"There are no pinned downloads for {sys.platform} on {platform.machine()}.",
+            "They exist for Linux and macOS on x86-64 and ARM64.",
+            "Install the tool with the means of your system.",
+        )
+    return f"{sys.platform}-{machine}"
+
+
+def mirrored(url: str) -> str:
+    """The address to ask: below the mirror that ENVKIT_DOWNLOAD_MIRROR names, where it is set.
+
+    `https://github.com/x` becomes `$ENVKIT_DOWNLOAD_MIRROR/github.com/x`.
+    """
+    mirror = os.environ.get(MIRROR_VARIABLE, "")
+    return f"{mirror.rstrip('/')}/{url.split('://', 1)[1]}" if mirror else url
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 sum of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fetch(
+    url: str,
+    sha256: str,
+    target: Path,
+    *,
+    note: Callable[[str], None] = lambda _: None,
+    executable: bool = False,
+) -> None:
+    """Brings a file to `target`, unless the right one is there already.
+
+    The file appears under its name only when it is complete and right. Proxies and certificates are
+    taken from the usual variables (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE).
+
+    Args:
+        url: Where it is published; `mirrored` applies.
+        sha256: The expected sum, in hexadecimal.
+        target: Where it goes; folders are made.
+        note: Is told how far the download is.
+        executable: The file may be run by everyone.
+
+    Raises:
+        UserError: It could not be fetched, or has another sum.
+    """
+    mode = 0o755 if executable else 0o644
+    if target.is_file() and sha256_of(target) == sha256:
+        target.chmod(mode)
+        return
+    address = mirrored(url)
+    if urlsplit(address).scheme not in ("https", "http", "file"):
+        raise UserError(
+            f"{address} is not an address to download from.",
+            f"{MIRROR_VARIABLE} must begin with https://, http:// or file://.",
+            f"Correct it, or unset {MIRROR_VARIABLE}.",
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    partial = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            found = _copy(address, file.write, note)
+        if found != sha256:
+            raise UserError(
+                f"What {address} sent is not the file that is pinned, and was thrown away.",
+                f"expected SHA-256  {sha256}\nreceived SHA-256  {found}",
+                "Ask your proxy's or mirror's keeper: a page of theirs in its place is the usual cause.",
+            )
+        partial.chmod(mode)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _copy(address: str, write: Callable[[bytes], object], note: Callable[[str], None]) -> str:
+    digest = hashlib.sha256()
+    received = 0
+    try:
+        request = Request(address, headers={"User-Agent": "envkit"})  # noqa: S310 - `fetch` checked the scheme
+        with urlopen(request, timeout=_SILENCE_SECONDS) as answer:  # noqa: S310
+            total = int(answer.headers.get("Content-Length") or 0)
+            while chunk := answer.read(_CHUNK):
+                write(chunk)
+                digest.update(chunk)
+                received += len(chunk)
+                note(_progress(received, total))
+    except (URLError, HTTPException, TimeoutError, ssl.SSLError, ConnectionError) as error:
+        raise _unreachable(address, str(getattr(error, "reason", "") or error)) from error
+    if received < total:
+        raise _unreachable(address, f"the connection ended after {received} of {total} bytes")
+    return digest.hexdigest()
+
+
+def _unreachable(address: str, why: str) -> UserError:
+    return UserError(
+        f"{address} could not be downloaded.",
+        why,
+        f"Check the network (HTTPS_PROXY, SSL_CERT_FILE), or set {MIRROR_VARIABLE}; then repeat the command.",
+    )
+
+
+def _progress(received: int, total: int) -> str:
+    done = f"{received / _MEGABYTE:.1f} MB"
+    return f"{done} of {total / _MEGABYTE:.1f} MB" if total else done
