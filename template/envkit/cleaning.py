@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from envkit.config import Environment
 from envkit.engine import docker, inspect
+from envkit.environment import Environment
 
 
 def volume_exists(name: str) -> bool:

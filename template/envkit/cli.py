@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from envkit.cleaning import remove_local_images, volume_exists
-from envkit.config import load_environment
+from envkit.environment import load_environment
 from envkit.errors import UserError
 from envkit.kubeconfig import kubeconfig_paths
 from envkit.lock import cluster_lock

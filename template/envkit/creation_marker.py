@@ -6,10 +6,11 @@ Without it, a cluster that carries envkit's label is the rest of an interrupted 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from envkit.config import Environment, canonical_json
 from envkit.engine import read_file, write_file
+from envkit.environment import canonical_json
 
 _PATH = "/etc/envkit-created.json"
 
@@ -24,6 +25,6 @@ def read_marker(server: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def write_marker(server: str, environment: Environment) -> None:
-    """Notes that the creation is complete."""
-    write_file(server, _PATH, canonical_json(environment.effective).encode())
+def write_marker(server: str, configuration: Mapping[str, Any]) -> None:
+    """Notes that the creation is complete, and from which configuration; an empty one means that it is not known."""
+    write_file(server, _PATH, canonical_json(configuration).encode())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from envkit import preflight
-from envkit.config import load_environment
+from envkit.environment import load_environment
 from envkit.errors import UserError
 from envkit.localhost_names import resolves
 from envkit.observation import Observation, observe
 from envkit.paths import just_command
 from envkit.preflight import Check, Verdict
+from envkit.report import new_table, plain, print_report
 from envkit.tool_versions import tool_statuses
 
 
@@ -38,20 +39,13 @@ def diagnose() -> list[Check]:
 
 def print_checks(checks: list[Check]) -> int:
     """Prints the table; returns 1 if something would stop `create`."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     colours = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column()
+    table = new_table(columns=3)
     for check in checks:
-        table.add_row(f"[{colours[check.verdict]}]{check.verdict}[/]", check.subject, escape(check.detail))
+        table.add_row(f"[{colours[check.verdict]}]{check.verdict}[/]", check.subject, plain(check.detail))
         if check.fix and check.verdict is not Verdict.OK:
-            table.add_row("", "", f"[dim]fix:[/] {escape(check.fix)}")
-    Console(highlight=False, soft_wrap=True).print(table)
+            table.add_row("", "", f"[dim]fix:[/] {plain(check.fix)}")
+    print_report(table)
     failed = sum(check.verdict is Verdict.FAIL for check in checks)
     print(f"\n{failed} would stop `{just_command()} create`." if failed else "\nNothing stands in the way.")
     return 1 if failed else 0
@@ -64,8 +58,8 @@ def _check_tools() -> list[Check]:
         if status.ok:
             verdict, detail = Verdict.OK, f"{status.version} ({status.path})"
         else:
-            verdict = Verdict.FAIL if status.needed_for_create else Verdict.WARN
-            found = f"{status.version} ({status.path}) is not {status.accepts}" if status.path else "not installed"
+            verdict = Verdict.FAIL if status.tool.needed_by_create else Verdict.WARN
+            found = f"{status.version} ({status.path}) is not {status.accepted}" if status.path else "not installed"
             detail = f"{found}; pinned: {status.pinned}"
         checks.append(Check(status.name, verdict, detail, fix))
     return checks

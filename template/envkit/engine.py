@@ -6,34 +6,35 @@ costs a tenth of importing the SDK, which matters to a recipe that is run every 
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envkit.config import HASH_LABEL, ROOT_LABEL
+from envkit.environment import HASH_LABEL, ROOT_LABEL
 from envkit.errors import CommandFailedError, UserError
-from envkit.process import capture
+from envkit.process import capture, require_tool, tool_environment
 
 TIMEOUT = 5.0
 """Seconds after which the engine counts as dead; a healthy one answers a listing within a tenth of one."""
 
+_LISTING_TRIES = 5
+
 CLUSTER_LABEL = "k3d.cluster"
 ROLE_LABEL = "k3d.role"
 
-_COLUMNS = (
-    "{{.ID}}",
-    "{{.Names}}",
-    "{{.State}}",
-    "{{.Image}}",
-    "{{.Networks}}",
-    f'{{{{.Label "{CLUSTER_LABEL}"}}}}',
-    f'{{{{.Label "{ROLE_LABEL}"}}}}',
-    f'{{{{.Label "{HASH_LABEL}"}}}}',
-    f'{{{{.Label "{ROOT_LABEL}"}}}}',
+_FIELDS = (
+    "{{.Id}}",
+    "{{.Name}}",
+    "{{.State.Status}}",
+    "{{.State.StartedAt}}",
+    "{{.Config.Image}}",
+    "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}},{{end}}",
+    f'{{{{index .Config.Labels "{CLUSTER_LABEL}"}}}}',
+    f'{{{{index .Config.Labels "{ROLE_LABEL}"}}}}',
+    f'{{{{index .Config.Labels "{HASH_LABEL}"}}}}',
+    f'{{{{index .Config.Labels "{ROOT_LABEL}"}}}}',
 )
 
 
@@ -45,6 +46,7 @@ class Container:
         id: Its full identifier.
         name: Its name.
         state: Docker's word for it: `running`, `created` (never started), `exited`, `paused`, `restarting`, `dead`.
+        started_at: When its process was last started, as Docker writes it.
         image: The image it was made from.
         networks: Names of the networks it is attached to.
         cluster: The k3d cluster it belongs to; empty for none.
@@ -56,6 +58,7 @@ class Container:
     id: str
     name: str
     state: str
+    started_at: str
     image: str
     networks: tuple[str, ...]
     cluster: str
@@ -76,14 +79,24 @@ def k3d_containers() -> list[Container]:
 
     Raises UserError where the engine does not answer.
     """
-    text = docker("ps", "--all", "--no-trunc", "--filter", "label=app=k3d", "--format", "\t".join(_COLUMNS))
-    found = []
-    for line in text.splitlines():
-        ident, name, state, image, networks, cluster, role, config_hash, root = line.split("\t")
-        found.append(
-            Container(ident, name, state, image, tuple(networks.split(",")), cluster, role, config_hash, root)
-        )
-    return found
+    for _ in range(_LISTING_TRIES):
+        idents = docker("ps", "--all", "--quiet", "--no-trunc", "--filter", "label=app=k3d").split()
+        if not idents:
+            return []
+        try:
+            text = docker("container", "inspect", "--format", "\t".join(_FIELDS), *idents)
+        except CommandFailedError:  # one of them was removed in between
+            continue
+        return [_container(line) for line in text.splitlines()]
+    raise UserError("Docker's containers come and go.", "k3d or another envkit is at work.", "Try again in a moment.")
+
+
+def _container(line: str) -> Container:
+    ident, name, state, started, image, networks, cluster, role, config_hash, root = line.split("\t")
+    attached = tuple(network for network in networks.split(",") if network)
+    return Container(
+        ident, name.lstrip("/"), state, started, image, attached, cluster, role, config_hash, root
+    )
 
 
 def docker(*arguments: str, timeout: float | None = TIMEOUT, stdin: str | None = None) -> str:
@@ -119,9 +132,9 @@ def remove_containers(names: Iterable[str]) -> None:
 
 def read_file(container: str, path: str) -> bytes | None:
     """A file in a container, running or not; None where it is not there."""
+    import io
     import subprocess
-
-    from envkit.process import require_tool, tool_environment
+    import tarfile
 
     done = subprocess.run(
         [require_tool("docker"), "cp", f"{container}:{path}", "-"],
@@ -141,9 +154,9 @@ def read_file(container: str, path: str) -> bytes | None:
 
 def write_file(container: str, path: str, content: bytes, mode: int = 0o644) -> None:
     """Writes a file into a container, running or not. Its folder must exist."""
+    import io
     import subprocess
-
-    from envkit.process import require_tool, tool_environment
+    import tarfile
 
     target = Path(path)
     buffer = io.BytesIO()

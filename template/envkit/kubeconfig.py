@@ -7,7 +7,7 @@ entry is written back as it stood. Only comments are lost, and the backup keeps 
 from __future__ import annotations
 
 import os
-import tempfile
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +18,13 @@ from pathlib import Path
 import yaml
 
 from envkit.errors import UserError
+from envkit.files import write_private
 from envkit.paths import just_command
 
 _API_PORT_IN_NETWORK = 6443
 _SECTIONS = ("clusters", "contexts", "users")
 _LOCK_WAIT = 5.0
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML without libyaml has no fast one
 
 
 @dataclass(frozen=True)
@@ -57,40 +59,15 @@ def devcontainer_kubeconfig(host_kubeconfig: str, load_balancer: str) -> str:
 
     The load balancer's name is in the API's certificate: k3d passes it to k3s as `--tls-san`.
     """
-    document = yaml.safe_load(host_kubeconfig)
-    for entry in document["clusters"]:
-        entry["cluster"]["server"] = f"https://{load_balancer}:{_API_PORT_IN_NETWORK}"
-    return yaml.safe_dump(document, sort_keys=False)
-
-
-def write_private(path: Path, text: str) -> bool:
-    """Writes a file that only its owner may read, in one step; returns whether anything changed.
-
-    A symlink stays one: its target is replaced. Raises UserError where the file system refuses.
-    """
-    try:
-        target = path.resolve()
-        if target.exists() and target.read_text(encoding="utf-8") == text:
-            if target.stat().st_mode & 0o077:
-                target.chmod(0o600)
-                return True
-            return False
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # made with mode 0600
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except (OSError, UnicodeDecodeError) as error:
+    address = f"https://{load_balancer}:{_API_PORT_IN_NETWORK}"
+    text, replaced = re.subn(r"(?m)^(\s*server: ).*$", rf"\g<1>{address}", host_kubeconfig)
+    if replaced != 1:
         raise UserError(
-            f"{path} cannot be written.", str(error), f"ls -ld {path.parent} {path}   (it must be yours and writable)"
-        ) from error
-    return True
+            "The kubeconfig that k3d printed names no server, or several.",
+            "It cannot be turned into one for containers.",
+            f"{just_command()} doctor",
+        )
+    return text
 
 
 def merge(path: Path, kubeconfig: str, context: str, *, switch: bool = False) -> bool:
@@ -164,7 +141,7 @@ def _read(path: Path) -> str:
 
 def _compose(text: str, path: Path) -> yaml.MappingNode:
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_LOADER)
     except yaml.YAMLError as error:
         raise _broken(path, str(error)) from error
     if not isinstance(node, yaml.MappingNode):

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import yaml
 
-from envkit.config import Environment, parse_port_mapping
 from envkit.engine import CLUSTER_LABEL, ROLE_LABEL, Container, docker, inspect, read_file, write_file
+from envkit.environment import Environment, parse_port_mapping
 
 _CONFIG = "/etc/confd/values.yaml"
 _WORKER_CONNECTIONS = 1024

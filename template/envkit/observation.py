@@ -8,12 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from envkit.config import Environment
 from envkit.engine import Container, k3d_containers, read_file
+from envkit.environment import Environment
 from envkit.errors import UserError
 from envkit.kubeconfig import kubeconfig_paths
 from envkit.process import capture
 from envkit.registry import answers
+from envkit.verified import were_verified
 
 HOST_RECORD = "host.k3d.internal"
 """The name by which nodes and pods reach this machine. k3d writes it at each start of a cluster; a restart of Docker
@@ -50,6 +51,7 @@ class Observation:
         registry_answers: Whether `/v2/` answers.
         api: What the Kubernetes API says; None where it was not asked because the server does not run.
         hosts_lost: Running nodes that no longer know the name of this machine.
+        verified: The same containers, running since the same moment, were seen to work before.
     """
 
     nodes: tuple[Container, ...]
@@ -57,6 +59,7 @@ class Observation:
     registry_answers: bool = False
     api: ApiFacts | None = None
     hosts_lost: tuple[str, ...] = ()
+    verified: bool = False
 
     def role(self, name: str) -> tuple[Container, ...]:
         """The containers with one of k3d's roles."""
@@ -81,7 +84,8 @@ def observe(environment: Environment) -> Observation:
         containers = k3d_containers()
         nodes, registry = split(containers, environment)
         kubernetes = [node for node in nodes if node.running and node.role in ("server", "agent")]
-        lost = _failing(pool, kubernetes, _knows_host)
+        verified = bool(nodes) and were_verified(environment.cluster, nodes)
+        lost = [] if verified else _failing(pool, kubernetes, _knows_host)
         server_runs = any(node.role == "server" for node in kubernetes)
         return Observation(
             nodes=nodes,
@@ -89,6 +93,7 @@ def observe(environment: Environment) -> Observation:
             registry_answers=bool(registry and registry.running and registry_answers.result()),
             api=_api_result(api, server_runs),
             hosts_lost=tuple(lost),
+            verified=verified,
         )
 
 

@@ -6,8 +6,8 @@ import errno
 import socket
 from collections.abc import Collection, Iterable
 
-from envkit.config import PortUse
 from envkit.engine import docker
+from envkit.environment import PortUse
 from envkit.errors import UserError
 
 _FIRST_CHOICE = {"HTTP_PORT": 8080, "HTTPS_PORT": 8443, "API_PORT": 6550, "REGISTRY_PORT": 5050}

@@ -11,8 +11,9 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import unquote
 
-from envkit.config import Environment, k3d_input
+from envkit.config import k3d_input
 from envkit.engine import docker, inspect, published_ports
+from envkit.environment import Environment
 from envkit.errors import UserError
 from envkit.observation import Observation
 from envkit.paths import ROOT, just_command

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.live import Live
+    from rich.spinner import Spinner
 
 _TICK, _CROSS = "✓", "✗"
 
@@ -25,6 +26,7 @@ class Step:
         self.started = time.monotonic()
         self.seconds: float | None = None
         self.failed = False
+        self.spinner: Spinner | None = None
 
     def note(self, detail: str) -> None:
         """Says what the step is doing at the moment; shown on a terminal only."""
@@ -109,7 +111,7 @@ class Steps:
         for step in self._steps:
             mark: Text | Spinner
             if step.seconds is None:
-                mark = Spinner("dots")
+                mark = step.spinner = step.spinner or Spinner("dots")
             else:
                 mark = Text(_CROSS, style="red") if step.failed else Text(_TICK, style="green")
             title = Text(step.title)

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from envkit.config import Environment, k3d_input
 from envkit.creation_marker import read_marker, write_marker
 from envkit.engine import Container, docker, inspect, k3d_containers, published_ports, remove_containers
+from envkit.environment import Environment
 from envkit.errors import CommandFailedError, UserError
+from envkit.files import write_private
 from envkit.kubeconfig import (
     KubeconfigPaths,
     devcontainer_kubeconfig,
@@ -23,7 +24,6 @@ from envkit.kubeconfig import (
     kubeconfig_paths,
     merge,
     unmerge,
-    write_private,
 )
 from envkit.load_balancer import run_load_balancer_container, update_targets
 from envkit.observation import Observation, ask_api, observe, split
@@ -32,6 +32,7 @@ from envkit.process import capture, stream
 from envkit.progress import Step, Steps
 from envkit.registry import run_registry_container, wait_until_it_answers
 from envkit.state import Assessment, State, assess, drift_between, is_drifted
+from envkit.verified import remember_verified
 
 _SETTLE = 90.0
 """Seconds that a running cluster gets to become Ready by itself before it is restarted."""
@@ -256,6 +257,8 @@ class Reconciler:
     # -- acting -------------------------------------------------------------------------------------------------
 
     def _create(self) -> None:
+        from envkit.config import k3d_input
+
         with self._steps.step("Creating the cluster") as step:
             self._remove_network()
             stream(
@@ -338,17 +341,22 @@ class Reconciler:
             with self._steps.step("Writing the kubeconfigs"):
                 if self.write_kubeconfigs(switch=new):
                     actions.append("wrote the kubeconfigs")
-        server = observation.server
-        unmarked = bool(server and server.config_hash and (new or self._created_from(observation) is None))
-        if server and unmarked:
-            with self._steps.step("Publishing the registry"):
-                self._publish_registry()
-                if server.config_hash == self._env.config_hash:
-                    write_marker(server.name, self._env)
+        if not observation.verified:
+            self._complete(observation, new=new)
         leftover = [node.name for node in observation.nodes if node.role == "noRole"]
         if leftover:  # k3d's helper, left by a k3d that was killed
             remove_containers(leftover)
         return actions
+
+    def _complete(self, observation: Observation, *, new: bool) -> None:
+        """Marks a creation of ours as complete, once; from then on the cluster is somebody's."""
+        server = observation.server
+        if server and server.config_hash and (new or read_marker(server.name) is None):
+            with self._steps.step("Publishing the registry"):
+                self._publish_registry()
+                known = server.config_hash == self._env.config_hash
+                write_marker(server.name, self._env.effective if known else {})
+        remember_verified(self._env.cluster, observation.nodes)
 
     def _publish_registry(self) -> None:
         """Writes the config map by which Tilt, Skaffold and others find the registry (KEP-1755).

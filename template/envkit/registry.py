@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from envkit.config import Environment, Registry
 from envkit.engine import CLUSTER_LABEL, ROLE_LABEL, docker, inspect
+from envkit.environment import Environment, Registry
 from envkit.errors import CommandFailedError, UserError
 from envkit.paths import just_command
 from envkit.process import capture, find_tool, stream
@@ -171,6 +170,8 @@ def _buildah_has(image: str) -> bool:
 
 
 def _get(port: int, path: str) -> tuple[int, bytes]:
+    import http.client
+
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT)
     try:
         connection.request("GET", path)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from envkit.config import Environment, canonical_json
+from envkit.environment import Environment, canonical_json
 from envkit.observation import HOST_RECORD, Observation
 
 

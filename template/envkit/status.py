@@ -6,13 +6,15 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from envkit.config import Environment
+from envkit.creation_marker import read_marker
 from envkit.engine import Container
+from envkit.environment import Environment
 from envkit.errors import UserError
 from envkit.kubeconfig import has_current_entries, kubeconfig_paths
 from envkit.observation import Observation, observe
 from envkit.paths import just_command
 from envkit.registry import RegistryUse, use_of
+from envkit.report import new_table, plain, print_report
 from envkit.state import Assessment, State, assess, drift_between, is_drifted
 
 
@@ -106,17 +108,11 @@ def print_json(status: Status) -> None:
 
 def print_table(status: Status) -> None:
     """Prints the status for a person."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, soft_wrap=True)
     colour = {"running": "green", "absent": "dim", "stopped": "yellow"}.get(status.state, "red")
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column()
+    table = new_table(columns=2)
     table.add_row("Cluster", f"{status.cluster}  [{colour}]{status.state}[/]")
     for reason in status.reasons:
-        table.add_row("", f"[yellow]{_plain(reason)}[/]")
+        table.add_row("", f"[yellow]{plain(reason)}[/]")
     table.add_row("Context", status.context)
     table.add_row("Kubernetes", status.kubernetes or f"(not asked; image {status.image})")
     for index, node in enumerate(status.nodes):
@@ -128,19 +124,13 @@ def print_table(status: Status) -> None:
         table.add_row("Ingress", status.ingress)
     table.add_row("Registry", _registry_line(status.registry))
     for index, file in enumerate(status.kubeconfigs):
-        word = {True: "current", False: "[red]stale[/]", None: "not checked"}[file.current] if file.present else "missing"
+        word = "missing" if not file.present else "current" if file.current else "not checked"
         table.add_row("Kubeconfigs" if not index else "", f"{file.path}  {word}")
     for index, line in enumerate(status.drift):
-        table.add_row("Drift" if not index else "", f"[yellow]{_plain(line)}[/]")
+        table.add_row("Drift" if not index else "", f"[yellow]{plain(line)}[/]")
     if status.next_step:
-        table.add_row("Next", f"[bold]{_plain(status.next_step)}[/]")
-    console.print(table)
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+        table.add_row("Next", f"[bold]{plain(status.next_step)}[/]")
+    print_report(table)
 
 
 def _registry_line(registry: dict[str, Any]) -> str:
@@ -151,8 +141,6 @@ def _registry_line(registry: dict[str, Any]) -> str:
 
 
 def _created_from(observation: Observation) -> dict[str, Any] | None:
-    from envkit.creation_marker import read_marker
-
     return read_marker(observation.server.name) if observation.server else None
 
 

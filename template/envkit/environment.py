@@ -1,0 +1,194 @@
+"""What an environment is: the values that `k3d.yaml`, `environment.toml` and `.env` come down to.
+
+Read by every recipe, so this module imports little. `config` makes these values from the files and checks them;
+what it made is remembered until one of the files changes, because the checking costs more time than all else that a
+recipe does on a running cluster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from envkit.paths import ROOT, state_dir
+
+Lens = Literal["openlens", "freelens", "none"]
+
+HASH_LABEL = "envkit.config-hash"
+"""Label on the server's container: the hash of the configuration that the cluster was created with."""
+
+ROOT_LABEL = "envkit.root"
+"""Label on the server's container: the percent-encoded path of the repository that created the cluster."""
+
+_REGISTRY_INTERNAL_PORT = 5000
+_FILES = ("k3d.yaml", "environment.toml", ".env")
+
+
+@dataclass(frozen=True)
+class PortUse:
+    """A port of this machine that the environment listens on.
+
+    Attributes:
+        address: The address it is bound to.
+        number: The port.
+        purpose: What it is for, as a person would say it.
+        variable: The name in `.env` that changes it; empty where only `k3d.yaml` can.
+    """
+
+    address: str
+    number: int
+    purpose: str
+    variable: str = ""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The image registry of the environment.
+
+    Attributes:
+        name: Name of its container, also its host name inside the cluster's network.
+        port: Port on this machine.
+        image: Image that it runs.
+        volume: Docker volume with its data; empty where `k3d.yaml` mounts none.
+    """
+
+    name: str
+    port: int
+    image: str
+    volume: str
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """`host:port` names by which this machine reaches it; the first is the one to show."""
+        return (f"{self.name}.localhost:{self.port}", f"localhost:{self.port}")
+
+    @property
+    def cluster_names(self) -> tuple[str, ...]:
+        """`host:port` names by which containers in the cluster's network reach it."""
+        return (f"{self.name}:{_REGISTRY_INTERNAL_PORT}",)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The effective configuration of this environment.
+
+    Attributes:
+        cluster: Name of the cluster, without k3d's prefix.
+        servers: Number of server nodes.
+        agents: Number of agent nodes.
+        image: Node image.
+        api_port: Port of the Kubernetes API on this machine.
+        ports: Every port of this machine that it listens on.
+        registry: The image registry.
+        lens: Which Kubernetes IDE the developer wants.
+        effective: The whole configuration for k3d, without envkit's labels.
+    """
+
+    cluster: str
+    servers: int
+    agents: int
+    image: str
+    api_port: int
+    ports: tuple[PortUse, ...]
+    registry: Registry
+    lens: Lens
+    effective: dict[str, Any]
+
+    @property
+    def context(self) -> str:
+        """Name of the kubeconfig context, and prefix of all that k3d makes for the cluster."""
+        return f"k3d-{self.cluster}"
+
+    @property
+    def network(self) -> str:
+        """Name of the cluster's Docker network."""
+        return f"k3d-{self.cluster}"
+
+    @property
+    def load_balancer(self) -> str:
+        """Name of the load balancer's container, which is also a name in the API's certificate."""
+        return f"k3d-{self.cluster}-serverlb"
+
+    @property
+    def image_volume(self) -> str:
+        """Name of the volume that k3d makes for imported images."""
+        return f"k3d-{self.cluster}-images"
+
+    @property
+    def config_hash(self) -> str:
+        """Identifies the effective configuration; 16 hexadecimal digits."""
+        return hashlib.sha256(canonical_json(self.effective).encode()).hexdigest()[:16]
+
+    def port(self, variable: str) -> int | None:
+        """The port that a name in `.env` stands for, e.g. `HTTP_PORT`."""
+        return next((use.number for use in self.ports if use.variable == variable), None)
+
+
+def canonical_json(value: object) -> str:
+    """JSON in one spelling, so that equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+
+
+def parse_port_mapping(mapping: str) -> tuple[str, int, int]:
+    """Splits k3d's `[IP:][HOSTPORT:]CONTAINERPORT[/PROTOCOL]` into address, host port and container port.
+
+    Raises ValueError for ranges and for anything else that is not three parts at the most.
+    """
+    text = mapping.partition("/")[0]
+    parts = text.rsplit(":", 2)
+    try:
+        container = int(parts[-1])
+        host = int(parts[-2]) if len(parts) > 1 else container
+    except ValueError:
+        raise ValueError(f"{mapping!r} is not [IP:]HOSTPORT:CONTAINERPORT with plain port numbers") from None
+    address = parts[0] if len(parts) == 3 else "0.0.0.0"
+    return address, host, container
+
+
+def load_environment(root: Path = ROOT) -> Environment:
+    """The environment of a repository.
+
+    Raises:
+        UserError: A file is missing or wrong; names the file, the key and what is allowed.
+    """
+    memory = state_dir() / f"config-{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"
+    key = _fingerprint(root)
+    if environment := _recall(memory, key):
+        return environment
+    from envkit.config import read_environment
+
+    environment = read_environment(root)
+    _remember(memory, key, environment)
+    return environment
+
+
+def _fingerprint(root: Path) -> str:
+    """Changes with the files, and with the code that reads them."""
+    digest = hashlib.sha256()
+    code = Path(__file__).parent
+    for path in (*(root / name for name in _FILES), code / "config.py", code / "environment.py"):
+        content = path.read_bytes() if path.is_file() else b""
+        digest.update(f"{path.name} {len(content)} ".encode() + content)
+    return digest.hexdigest()
+
+
+def _recall(memory: Path, key: str) -> Environment | None:
+    try:
+        saved = json.loads(memory.read_text(encoding="utf-8"))
+        if saved["key"] != key:
+            return None
+        values = saved["environment"]
+        values["registry"] = Registry(**values["registry"])
+        values["ports"] = tuple(PortUse(**use) for use in values["ports"])
+        return Environment(**values)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _remember(memory: Path, key: str, environment: Environment) -> None:
+    from envkit.files import write_private
+
+    write_private(memory, json.dumps({"key": key, "environment": asdict(environment)}, default=str))
