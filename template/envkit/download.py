@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
@@ -120,10 +120,13 @@ def _copy(address: str, write: Callable[[bytes], object], note: Callable[[str], 
                 digest.update(chunk)
                 received += len(chunk)
                 note(_progress(received, total))
+    except HTTPError as error:
+        error.close()
+        raise _unreachable(address, f"The server answers {error.code} {error.reason}.") from error
     except (URLError, HTTPException, TimeoutError, ssl.SSLError, ConnectionError) as error:
         raise _unreachable(address, str(getattr(error, "reason", "") or error)) from error
     if received < total:
-        raise _unreachable(address, f"the connection ended after {received} of {total} bytes")
+        raise _unreachable(address, f"The connection ended after {received} of {total} bytes.")
     return digest.hexdigest()
 
 

@@ -67,9 +67,7 @@ def run_install(
         UserError: Something is still missing at the end, or the person said no.
     """
     _remove_dangling_links()
-    names = [
-        t.name for t in host_tools().values() if t.name != "mise" and (t.needed_by_create or only is None)
-    ]
+    names = [t.name for t in host_tools().values() if t.name != "mise" and (t.needed_by_create or only is None)]
     statuses = tool_statuses(names)
     plan = _plan(statuses, registry_host if only is None else None)
     for status in statuses:
@@ -78,9 +76,7 @@ def run_install(
     for hint in plan.hints:
         steps.say(hint)
     if not plan.actions and not plan.impossible:
-        steps.say(
-            "Nothing to install: " + ", ".join(f"{s.name} {s.version}" for s in statuses if s.version) + "."
-        )
+        steps.say("Nothing to install: " + ", ".join(f"{s.name} {s.version}" for s in statuses if s.version) + ".")
         return
     _show(plan, steps)
     _confirm(plan, assume_yes)
@@ -168,9 +164,7 @@ def _python_by_uv(pin: str, step: Step) -> None:
     env = {"UV_OFFLINE": "1"} if mise.is_offline() else {}
     hint = f"Check the network, or set UV_PYTHON_INSTALL_MIRROR to a mirror; then {just_command()} install"
     stream(["uv", "python", "install", "--no-bin", pin], step.note, env=env, next_step=hint)
-    found = capture(
-        ["uv", "python", "find", "--no-project", "--managed-python", pin], env=env, next_step=hint
-    )
+    found = capture(["uv", "python", "find", "--no-project", "--managed-python", pin], env=env, next_step=hint)
     mise.link_executable(f"python{pin}", Path(found.strip()))
 
 

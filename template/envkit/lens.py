@@ -150,9 +150,7 @@ def run_lens(*, lens: Lens, kubeconfig: Path) -> None:
         UserError: There is no display, no kubeconfig or no such program, or it ended at once.
     """
     if lens == "none":
-        raise UserError(
-            "No desktop program was chosen for this environment (lens is none).", next_step=_CHANGE
-        )
+        raise UserError("No desktop program was chosen for this environment (lens is none).", next_step=_CHANGE)
     program = _PROGRAMS[lens]
     if not kubeconfig.is_file():
         raise UserError(
@@ -192,7 +190,8 @@ def _start(program: _Program, command: list[str], kubeconfig: Path) -> None:
     try:
         status = process.wait(timeout=_STARTUP_SECONDS)
     except subprocess.TimeoutExpired:
-        status = 0
+        # It is meant to outlive this process; Popen would warn of that.
+        status = process.returncode = 0
     if status:
         raise UserError(
             f"{program.title} ended at once with exit status {status}.",
@@ -298,11 +297,7 @@ def _is_wsl() -> bool:
 
 def _can_mount_appimages() -> bool:
     fusermount = shutil.which("fusermount") or shutil.which("fusermount3")
-    return (
-        os.access("/dev/fuse", os.R_OK | os.W_OK)
-        and bool(fusermount)
-        and bool(ctypes.util.find_library("fuse"))
-    )
+    return os.access("/dev/fuse", os.R_OK | os.W_OK) and bool(fusermount) and bool(ctypes.util.find_library("fuse"))
 
 
 def _why_chromium_sandbox_fails() -> str:

@@ -32,9 +32,7 @@ _EXECUTABLES = {"node": ("node", "npm", "npx"), "uv": ("uv", "uvx")}
 
 def release_url() -> str:
     """Where the pinned mise for this machine is published. Raises UserError where there is none."""
-    return (
-        f"https://github.com/jdx/mise/releases/download/v{VERSION}/mise-v{VERSION}-{_ASSETS[platform_name()]}"
-    )
+    return f"https://github.com/jdx/mise/releases/download/v{VERSION}/mise-v{VERSION}-{_ASSETS[platform_name()]}"
 
 
 def find_mise() -> Path | None:

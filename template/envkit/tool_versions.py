@@ -81,7 +81,7 @@ class ToolStatus:
     @property
     def accepted(self) -> str:
         """The range of right versions, in words a person types: `>=5.9,<6`."""
-        return str(self.tool.accepted)
+        return ",".join(sorted(map(str, self.tool.accepted), reverse=True))
 
     @property
     def is_link(self) -> bool:
@@ -219,9 +219,7 @@ def reported_version(command: list[str], pattern: str) -> str | None:
 def _status(tool: HostTool) -> ToolStatus:
     pinned = _pinned(tool.name)
     if sys.platform in tool.absent_on:
-        return ToolStatus(
-            tool, None, None, pinned, ok=True, note="does not exist for macOS: push with Docker there"
-        )
+        return ToolStatus(tool, None, None, pinned, ok=True, note="does not exist for macOS: push with Docker there")
     seen: tuple[Path | None, str | None] = (None, None)
     for path in _usable(tool.name):
         version = _version_of(tool, path)
