@@ -285,9 +285,7 @@ def _problem(error: Mapping[str, Any]) -> Problem:
     if choices:
         return Problem((key,), f"{key}: {_shown(value)} was given.{_nearest(str(value), choices)}")
     allowed = Answers.model_fields[key].description
-    return Problem(
-        (key,), f"{key}: {_shown(value)} was given; allowed is {allowed}.{_quoting_hint(key, value)}"
-    )
+    return Problem((key,), f"{key}: {_shown(value)} was given; allowed is {allowed}.{_quoting_hint(key, value)}")
 
 
 def _nearest(word: str, candidates: Iterable[str]) -> str:
@@ -336,9 +334,7 @@ def _check(path: Path, given_keys: Iterable[str]) -> int:
         return 0
     print(listed(found), file=sys.stderr)
     if os.environ.get("COPIER_OPERATION") == "update":
-        print(
-            "The update stopped. To undo it: git reset && git checkout . && git clean -d -i", file=sys.stderr
-        )
+        print("The update stopped. To undo it: git reset && git checkout . && git clean -d -i", file=sys.stderr)
     else:
         print("Nothing was generated. Correct the answers, then repeat the command.", file=sys.stderr)
     return 1

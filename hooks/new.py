@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
-import subprocess
+import shlex
 import sys
 import warnings
 from collections.abc import Mapping
@@ -18,11 +17,10 @@ from typing import Any
 
 import yaml
 from answers import complete, listed, problems
+from destination import ANSWERS_FILE, Destination, OccupiedError, free_folder
 from questions import answerable, is_asked
 from template_source import ROOT, UnusableSourceError, commit_of, has_uncommitted_changes, update_source
 
-ANSWERS_FILE = ".copier-answers.yml"
-COMMIT_MESSAGE = "feat: generate the environment"
 EPILOG = """\
 The environment is made from the commit that is checked out in this clone of the template; changes that
 are not committed are left out. Another version: -r TAG. Where the clone's remote `origin` is a URL that
@@ -50,13 +48,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         given = _given_answers(options)
         _refuse_wrong_answers(given, options)
-        destination = Path(options.destination)
-        _refuse_destination(destination, given)
+        destination = free_folder(Path(options.destination), template=ROOT, scope=given.get("scope"))
         commit = commit_of(options.vcs_ref)
         if has_uncommitted_changes() and not options.quiet:
             _say(f"Note: {ROOT} has changes that are not committed; they are left out.")
         return _generate(destination, given, commit, options)
-    except (RefusalError, UnusableSourceError) as refusal:
+    except (RefusalError, OccupiedError, UnusableSourceError) as refusal:
         _say(str(refusal))
         return 1
     except KeyboardInterrupt:
@@ -107,9 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATTERN",
         help="files to keep if they exist; may be repeated",
     )
-    add(
-        "--ask", action="append", default=[], metavar="GLOB", help="also ask these questions; may be repeated"
-    )
+    add("--ask", action="append", default=[], metavar="GLOB", help="also ask these questions; may be repeated")
     add("-w", "--overwrite", action="store_true", help="replace files that exist without asking")
     add("-f", "--force", action="store_true", help="the same as --defaults --overwrite")
     add("-n", "--pretend", action="store_true", help="only go through the motions")
@@ -146,9 +141,7 @@ def _read_data_file(name: str) -> dict[str, Any]:
             f"The data file {path} is not valid YAML:\n{error}\nCorrect it, then repeat the command."
         ) from error
     if content is None:
-        raise RefusalError(
-            f"The data file {path} is empty. Write lines such as `agents: 3` into it, or leave it out."
-        )
+        raise RefusalError(f"The data file {path} is empty. Write lines such as `agents: 3` into it, or leave it out.")
     if not isinstance(content, dict):
         raise RefusalError(f"The data file {path} holds no answers: expected are lines such as `agents: 3`.")
     return {str(key): value for key, value in content.items()}
@@ -161,9 +154,7 @@ def _refuse_wrong_answers(given: Mapping[str, Any], options: argparse.Namespace)
         # What is not given yet may still be answered so that it fits.
         found = [problem for problem in found if set(problem.keys) <= set(given)]
     if found:
-        raise RefusalError(
-            f"{listed(found)}\nNothing was generated. Correct the answers, then repeat the command."
-        )
+        raise RefusalError(f"{listed(found)}\nNothing was generated. Correct the answers, then repeat the command.")
     if asks and not sys.stdin.isatty() and (unanswered := _unanswered(given)):
         raise RefusalError(
             f"There is no terminal to ask questions on, and these have no answer: {', '.join(unanswered)}.\n"
@@ -173,58 +164,24 @@ def _refuse_wrong_answers(given: Mapping[str, Any], options: argparse.Namespace)
 
 def _unanswered(given: Mapping[str, Any]) -> list[str]:
     context = complete(given)
-    return [
-        question.key for question in answerable() if question.key not in given and is_asked(question, context)
-    ]
+    return [question.key for question in answerable() if question.key not in given and is_asked(question, context)]
 
 
-def _refuse_destination(destination: Path, given: Mapping[str, Any]) -> None:
-    absolute = destination.absolute()
-    if absolute.resolve().is_relative_to(ROOT):
-        raise RefusalError(
-            f"{destination} lies inside the template's own clone. Choose a folder outside it,"
-            f" for instance {ROOT.parent}/env."
-        )
-    try:
-        entries = {entry.name for entry in absolute.iterdir()}
-    except FileNotFoundError:
-        return
-    except NotADirectoryError as error:
-        raise RefusalError(
-            f"{destination} is not a folder. Choose another one, then repeat the command."
-        ) from error
-    except OSError as error:
-        raise RefusalError(f"{destination} cannot be read: {error.strerror}.") from error
-    if given.get("scope") == "devcontainer":
-        entries &= {ANSWERS_FILE, ".devcontainer"}
-    if ANSWERS_FILE in entries:
-        raise RefusalError(
-            f"{destination} was generated already ({ANSWERS_FILE} is there). To bring it up to date:\n\n"
-            f"    cd {destination} && copier update --trust\n"
-        )
-    if entries - {".git"}:
-        raise RefusalError(
-            f"{destination} exists and is not empty. Choose another folder, or empty this one,"
-            " then repeat the command."
-        )
-
-
-def _generate(destination: Path, given: Mapping[str, Any], commit: str, options: argparse.Namespace) -> int:
+def _generate(destination: Destination, given: Mapping[str, Any], commit: str, options: argparse.Namespace) -> int:
     # Late, because Copier takes half a second to import and most mistakes are found without it.
     from copier import run_copy
     from copier.errors import CopierAnswersInterrupt, CopierError, TaskError
+    from jinja2 import TemplateError
 
-    before = _existing_part(destination)
-    kept = {entry.name for entry in destination.iterdir()} if destination.is_dir() else set()
     if not options.quiet:
-        _say(f"Generating an environment in {destination} ...")
+        _say(f"Generating an environment in {destination.path} ...")
     try:
         # A warning of Copier's would name a line of its source and ask nothing of the person.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             run_copy(
                 str(ROOT),
-                destination,
+                destination.path,
                 dict(given),
                 answers_file=options.answers_file,
                 vcs_ref=commit,
@@ -241,47 +198,38 @@ def _generate(destination: Path, given: Mapping[str, Any], commit: str, options:
     except CopierAnswersInterrupt:
         raise
     except KeyboardInterrupt:
+        # Rendering takes a moment and the cluster minutes: where one is made, that was interrupted.
         if not _answers(destination, options).get("create_cluster"):
-            _remove_leftovers(destination, before, kept)
+            destination.remove_leftovers()
             raise
-        # Rendering takes a moment and the cluster minutes: it is the hook that was interrupted.
-        _say(
-            "\nInterrupted. The repository is complete, the cluster is not. Next:\n\n"
-            f"    cd {destination} && bin/just create\n"
-        )
+        _say("\nInterrupted. The repository is complete, the cluster is not.")
+        _finish(destination, commit, options, next_recipe="create")
         return 130
     except TaskError:
         # The task has said what is wrong.
-        _remove_leftovers(destination, before, kept)
+        destination.remove_leftovers()
         return 1
-    except (CopierError, ValueError, OSError) as error:
-        _remove_leftovers(destination, before, kept)
-        raise RefusalError(
-            f"Copier could not generate the environment: {error}\nNothing was generated."
-        ) from error
+    except (CopierError, TemplateError, ValueError, OSError) as error:
+        destination.remove_leftovers()
+        raise RefusalError(f"Copier could not generate the environment: {error}\nNothing was generated.") from error
     if not options.pretend:
-        _finish(destination, commit, options)
+        _finish(destination, commit, options, next_recipe="setup")
     return 0
 
 
-def _finish(destination: Path, commit: str, options: argparse.Namespace) -> None:
-    answers_file = destination / options.answers_file
-    _record_source(answers_file, update_source(commit))
-    todo = _first_commit(destination)
-    if options.quiet:
-        return
-    what = (
-        "environment"
-        if _answers(destination, options).get("scope") == "environment"
-        else "dev container snippet"
-    )
-    steps = [f"cd {destination}", *todo, *(["bin/just setup"] if what == "environment" else [])]
-    _say("\n    ".join([f"Done: the {what} is in {destination}. Next:\n", *steps]) + "\n")
+def _finish(destination: Destination, commit: str, options: argparse.Namespace, next_recipe: str) -> None:
+    answers = _answers(destination, options)
+    _record_source(destination.path / options.answers_file, update_source(commit))
+    steps = [f"cd {shlex.quote(str(destination.path))}", *destination.first_commit()]
+    if answers.get("scope") == "environment":
+        steps.append(f"bin/just {next_recipe}")
+    if not options.quiet:
+        _say("\n    ".join([f"Done: {destination.path} is ready. Next:\n", *steps]) + "\n")
 
 
-def _answers(destination: Path, options: argparse.Namespace) -> dict[str, Any]:
+def _answers(destination: Destination, options: argparse.Namespace) -> dict[str, Any]:
     try:
-        content = yaml.safe_load((destination / options.answers_file).read_text(encoding="utf-8"))
+        content = yaml.safe_load((destination.path / options.answers_file).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -291,57 +239,8 @@ def _record_source(answers_file: Path, source: str) -> None:
     """Write where updates come from into the answers file, in place of this clone's path."""
     text = answers_file.read_text(encoding="utf-8")
     line = yaml.safe_dump({"_src_path": source}, allow_unicode=True, width=2**31).rstrip("\n")
-    answers_file.write_text(
-        re.sub(r"^_src_path: .*$", lambda _: line, text, count=1, flags=re.MULTILINE), encoding="utf-8"
-    )
-
-
-def _first_commit(destination: Path) -> list[str]:
-    """Make a Git repository of a folder that lies in none; returns the commands that are left to do.
-
-    Updates compare with what is committed, so an environment without a commit cannot be updated.
-    """
-    by_hand = [f'git add -A && git commit -m "{COMMIT_MESSAGE}"']
-    if _git(destination, "rev-parse", "--is-inside-work-tree"):
-        return by_hand
-    if not _git(destination, "init", "--quiet", "--initial-branch=main"):
-        return [f"git init && {by_hand[0]}"]
-    # Git has no name for the author where none is configured; making one up is not this script's business.
-    if not _git(destination, "var", "GIT_AUTHOR_IDENT") or not _git(
-        destination, "var", "GIT_COMMITTER_IDENT"
-    ):
-        return ['git config user.name "YOUR NAME" && git config user.email "YOUR ADDRESS"', *by_hand]
-    if _git(destination, "add", "--all") and _git(
-        destination, "commit", "--quiet", "--message", COMMIT_MESSAGE
-    ):
-        return []
-    return by_hand
-
-
-def _git(folder: Path, *arguments: str) -> bool:
-    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, check=False).returncode == 0
-
-
-def _existing_part(destination: Path) -> Path:
-    """The nearest folder above that exists already: Copier makes those in between too."""
-    return next(parent for parent in destination.absolute().parents if parent.exists())
-
-
-def _remove_leftovers(destination: Path, existing_part: Path, kept: set[str]) -> None:
-    """Remove what a failed generation left, but nothing that was there before."""
-    absolute = destination.absolute()
-    for entry in list(absolute.iterdir()) if absolute.is_dir() else []:
-        if entry.name in kept:
-            continue
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-    for parent in absolute.parents:
-        if parent == existing_part:
-            break
-        if parent.is_dir():
-            parent.rmdir()
+    changed = re.sub(r"^_src_path: .*$", lambda _: line, text, count=1, flags=re.MULTILINE)
+    answers_file.write_text(changed, encoding="utf-8")
 
 
 def _say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""What all tests share: a snapshot of the template as a tagged Git repository, and isolation from the machine.
+"""What all tests share: a snapshot of the template as a tagged Git repository, and isolation.
 
 Tests see the working tree, committed or not, but never write into it, and no setting of the person who
 runs them reaches Git or Copier.

@@ -105,13 +105,14 @@ def test_limits_are_exact(key: str, limits: tuple[int, int]) -> None:
 
 
 def test_every_problem_is_reported_at_once() -> None:
+    keys = ", ".join(Answers.model_fields)
     found = sentences(agents=50, lens="openlense", http_port=443, https_port=443, arc="maybe", agnets=1)
     assert found == [
         "agents: 50 was given; allowed is a whole number from 0 to 10.",
         "https_port: 443 is also the answer to http_port; ports have to differ.",
         'lens: "openlense" was given. Did you mean openlens? Allowed: openlens, freelens, none.',
         'arc: "maybe" was given; allowed is yes or no.',
-        f"agnets: there is no such question. Did you mean agents? Allowed: {', '.join(Answers.model_fields)}.",
+        f"agnets: there is no such question. Did you mean agents? Allowed: {keys}.",
     ]
 
 

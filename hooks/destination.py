@@ -1,0 +1,99 @@
+"""The folder a new environment goes to: whether it is free, what to clean up in it, and its first commit."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+ANSWERS_FILE = ".copier-answers.yml"
+COMMIT_MESSAGE = "feat: generate the environment"
+
+
+class OccupiedError(Exception):
+    """The folder cannot be used; the text says why and what to do instead."""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A free folder, with what was there before anything was generated."""
+
+    path: Path
+    existing: Path
+    """The folder itself if it was there, else the nearest one above that was."""
+    kept: frozenset[str]
+    """What the folder held already."""
+
+    def remove_leftovers(self) -> None:
+        """Remove what a failed generation left, but nothing that was there before."""
+        absolute = self.path.absolute()
+        for entry in list(absolute.iterdir()) if absolute.is_dir() else []:
+            if entry.name in self.kept:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        for folder in (absolute, *absolute.parents):
+            if folder == self.existing:
+                break
+            if folder.is_dir():
+                folder.rmdir()
+
+    def first_commit(self) -> list[str]:
+        """Make a Git repository of a folder that lies in none; returns the commands that are left to do.
+
+        Updates compare with what is committed, so an environment without a commit cannot be updated.
+        """
+        by_hand = f'git add -A && git commit -m "{COMMIT_MESSAGE}"'
+        if self._git("rev-parse", "--is-inside-work-tree"):
+            return [by_hand]
+        if not self._git("init", "--quiet", "--initial-branch=main"):
+            return [f"git init && {by_hand}"]
+        # Where no name is configured Git has none for the author, and none is made up for it here.
+        if not (self._git("var", "GIT_AUTHOR_IDENT") and self._git("var", "GIT_COMMITTER_IDENT")):
+            return ['git config user.name "YOUR NAME" && git config user.email "YOUR ADDRESS"', by_hand]
+        committed = self._git("add", "--all") and self._git("commit", "--quiet", "--message", COMMIT_MESSAGE)
+        return [] if committed else [by_hand]
+
+    def _git(self, *arguments: str) -> bool:
+        done = subprocess.run(["git", *arguments], cwd=self.path, capture_output=True, check=False)
+        return done.returncode == 0
+
+
+def free_folder(path: Path, *, template: Path, scope: object) -> Destination:
+    """The destination at this path.
+
+    A folder is free when it is missing, empty, or a Git repository without files. A dev container
+    snippet (`scope`) may go into a repository that has other files.
+
+    Raises:
+        OccupiedError: It is not free, or lies inside the template's own clone.
+    """
+    absolute = path.absolute()
+    if absolute.resolve().is_relative_to(template):
+        raise OccupiedError(
+            f"{path} lies inside the template's own clone. Choose a folder outside it,"
+            f" for instance {template.parent}/env."
+        )
+    try:
+        entries = frozenset(entry.name for entry in absolute.iterdir())
+    except FileNotFoundError:
+        existing = next(parent for parent in absolute.parents if parent.exists())
+        return Destination(path, existing, frozenset())
+    except NotADirectoryError as error:
+        raise OccupiedError(f"{path} is not a folder. Choose another one, then repeat the command.") from error
+    except OSError as error:
+        raise OccupiedError(f"{path} cannot be read: {error.strerror}.") from error
+    in_the_way = entries & {ANSWERS_FILE, ".devcontainer"} if scope == "devcontainer" else entries - {".git"}
+    if ANSWERS_FILE in in_the_way:
+        raise OccupiedError(
+            f"{path} was generated already ({ANSWERS_FILE} is there). To bring it up to date:\n\n"
+            f"    cd {path} && copier update --trust\n"
+        )
+    if in_the_way:
+        raise OccupiedError(
+            f"{path} exists and is not empty. Choose another folder, or empty this one, then repeat the command."
+        )
+    return Destination(path, absolute, entries)

@@ -1,0 +1,104 @@
+"""What is said after an update, in real updates between two versions of the template."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import after_update
+import pytest
+from conftest import commit_all, git
+from copier import run_copy, run_update
+
+Update = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def two_versions(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template in two versions that differ in k3d.yaml."""
+    folder = tmp_path_factory.mktemp("versions") / "template"
+    shutil.copytree(template, folder)
+    commit_all(folder, "first", "v10001.0.0")
+    file = folder / "template" / "k3d.yaml.jinja"
+    text = file.read_text(encoding="utf-8")
+    assert "timeout: 300s" in text
+    file.write_text(text.replace("timeout: 300s", "timeout: 400s"), encoding="utf-8")
+    commit_all(folder, "second", "v10002.0.0")
+    return folder
+
+
+@pytest.fixture
+def environment(two_versions: Path, tmp_path: Path) -> Path:
+    """A committed environment of the first version."""
+    run_copy(
+        str(two_versions),
+        tmp_path / "env",
+        defaults=True,
+        quiet=True,
+        unsafe=True,
+        vcs_ref="v10001.0.0",
+    )
+    commit_all(tmp_path / "env", "generated")
+    return tmp_path / "env"
+
+
+@pytest.fixture
+def update(environment: Path, capfd: pytest.CaptureFixture[str]) -> Update:
+    """A function that updates the environment and returns what was printed."""
+
+    def run(**options: Any) -> str:
+        commit_all(environment, "edited by the team")
+        capfd.readouterr()
+        run_update(environment, defaults=True, quiet=True, unsafe=True, overwrite=True, **options)
+        return capfd.readouterr().err
+
+    return run
+
+
+def test_changed_cluster_configuration_says_that_the_cluster_has_to_be_made_again(update: Update) -> None:
+    printed = update()
+    assert printed.count("The update changed 2 files.") == 1
+    assert "keeps its old configuration until:\n    bin/just delete && bin/just create" in printed
+    assert "conflict" not in printed
+
+
+def test_update_without_changes_says_so(update: Update) -> None:
+    assert "The update changed nothing." in update(vcs_ref="v10001.0.0")
+
+
+def test_changed_port_says_what_else_to_compare(update: Update) -> None:
+    printed = update(vcs_ref="v10001.0.0", data={"api_port": 7000})
+    assert "Compare it with your .env" in printed
+
+
+@pytest.mark.parametrize(("kind", "name"), [("inline", "k3d.yaml"), ("rej", "k3d.yaml.rej")])
+def test_conflicts_are_named(environment: Path, update: Update, kind: str, name: str) -> None:
+    file = environment / "k3d.yaml"
+    file.write_text(file.read_text(encoding="utf-8").replace("timeout: 300s", "timeout: 500s"), encoding="utf-8")
+    printed = update(conflict=kind)
+    assert "These have conflicts. Edit them, then: git add FILE\n" in printed
+    assert f"\n    {name}\n" in printed
+
+
+def test_markers_in_files_the_update_left_alone_are_no_conflicts(environment: Path, update: Update) -> None:
+    (environment / "notes.md").write_text("<<<<<<< before\n", encoding="utf-8")
+    assert "conflict" not in update()
+
+
+def test_folder_that_is_no_repository_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert after_update.main() == 0
+    assert "What changed could not be listed" in capsys.readouterr().err
+
+
+def test_names_with_spaces_and_umlauts_are_printed_as_they_are(environment: Path) -> None:
+    file = environment / "größe 1.txt"
+    file.write_text("a\n", encoding="utf-8")
+    commit_all(environment, "file")
+    file.write_text("<<<<<<< before updating\na\n>>>>>>> after updating\n", encoding="utf-8")
+    git(environment, "add", "--all")
+    assert after_update.conflicts(environment) == ["größe 1.txt"]

@@ -1,0 +1,281 @@
+"""script/new, from the outside where a process matters and through its main function where it does not."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import new
+import pytest
+import template_source
+from conftest import ROOT, commit_all, git, read_yaml
+from copier import run_update
+
+DEFAULT = ["--defaults"]
+
+
+@pytest.fixture(scope="session")
+def clone(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of the template whose virtual environment is there already: the one the tests run in."""
+    folder = tmp_path_factory.mktemp("clone") / "template"
+    shutil.copytree(template, folder, symlinks=True)
+    python = folder / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    shutil.copy(folder / "requirements" / "generator.txt", folder / ".venv" / "requirements.installed")
+    return folder
+
+
+@pytest.fixture
+def own_clone(clone: Path, tmp_path: Path) -> Path:
+    """A clone that this test may change."""
+    return Path(shutil.copytree(clone, tmp_path / "own" / "template", symlinks=True))
+
+
+def script_new(clone: Path, *arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [clone / "script" / "new", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **env},
+    )
+
+
+def recorded(environment: Path) -> dict[str, Any]:
+    answers: dict[str, Any] = read_yaml(environment / ".copier-answers.yml")
+    return answers
+
+
+def test_defaults_make_a_committed_environment_and_name_the_next_command(clone: Path, tmp_path: Path) -> None:
+    done = script_new(clone, tmp_path / "env", "--defaults")
+    assert done.returncode == 0, done.stderr
+    assert f"    cd {tmp_path}/env\n    bin/just setup\n" in done.stderr
+    assert git(tmp_path / "env", "log", "--format=%s") == "feat: generate the environment\n"
+    assert git(tmp_path / "env", "status", "--porcelain") == ""
+    assert recorded(tmp_path / "env")["_src_path"] == str(clone)
+    assert os.access(tmp_path / "env" / "bin" / "just", os.X_OK)
+
+
+def test_answers_come_from_the_data_file_and_the_command_line_goes_before_it(clone: Path, tmp_path: Path) -> None:
+    file = tmp_path / "answers.yml"
+    file.write_text("project: shop\nagents: 1\n", encoding="utf-8")
+    done = script_new(clone, tmp_path / "env", "-l", "--data-file", file, "--data=agents=3", "-dhttp_port=8080")
+    assert done.returncode == 0, done.stderr
+    answers = recorded(tmp_path / "env")
+    assert (answers["project"], answers["agents"], answers["http_port"]) == ("shop", 3, 8080)
+
+
+def test_existing_environment_points_to_update_and_stays_as_it_is(clone: Path, tmp_path: Path) -> None:
+    assert script_new(clone, tmp_path / "env", "--defaults").returncode == 0
+    before = git(tmp_path / "env", "log", "--format=%H")
+    done = script_new(clone, tmp_path / "env", "--defaults", "-d", "agents=1")
+    assert done.returncode == 1
+    assert f"cd {tmp_path}/env && copier update --trust" in done.stderr
+    assert git(tmp_path / "env", "log", "--format=%H") == before
+    assert git(tmp_path / "env", "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["--defaults", "-d", "agents=50"],
+            "agents: 50 was given; allowed is a whole number from 0 to 10.",
+        ),
+        (["--defaults", "-d", "agnets=3"], "Did you mean agents?"),
+        (["--defaults", "-d", "agents"], "--data wants KEY=VALUE"),
+        (["--defaults", "--data-file", "missing.yml"], "missing.yml cannot be read: No such file"),
+        (["--defaults", "--data-file", "empty.yml"], "empty.yml is empty"),
+        (["--defaults", "--data-file", "list.yml"], "list.yml holds no answers"),
+        (["--defaults", "--data-file", "broken.yml"], "broken.yml is not valid YAML"),
+        (["--defaults", "--data-file", "latin1.yml"], "latin1.yml is not text in UTF-8"),
+        (["--defaults", "-r", "v0.0.0-none"], "The template has no version 'v0.0.0-none'"),
+        (["-d", "agents=1"], "Add --defaults to take the defaults"),
+    ],
+)
+def test_mistake_is_named_and_nothing_is_left(
+    arguments: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", Path(os.devnull).open())  # noqa: SIM115
+    (tmp_path / "empty.yml").write_text("", encoding="utf-8")
+    (tmp_path / "list.yml").write_text("- a\n", encoding="utf-8")
+    (tmp_path / "broken.yml").write_text("a: [\n", encoding="utf-8")
+    (tmp_path / "latin1.yml").write_bytes(b"project: l\xe4den\n")
+    assert new.main(["env/deep", *arguments]) == 1
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "env").exists()
+    sys.stdin.close()
+
+
+@pytest.mark.parametrize(
+    ("destination", "sentence"),
+    [
+        ("full", "exists and is not empty"),
+        ("file", "is not a folder"),
+        (str(ROOT / "env"), "lies inside the template's own clone"),
+    ],
+)
+def test_destination_in_use_is_refused(
+    destination: str,
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").touch()
+    (tmp_path / "file").touch()
+    assert new.main([destination, *DEFAULT]) == 1
+    assert sentence in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine"]
+
+
+def test_mistake_ends_without_traceback_in_a_process(clone: Path, tmp_path: Path) -> None:
+    done = script_new(clone, tmp_path / "env", "--defaults", "-d", "lens=lnes", "-d", "agents=x")
+    assert done.returncode == 1
+    assert done.stderr.startswith("There are 2 problems with the answers:\n  - agents: ")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "env").exists()
+
+
+def test_failure_of_copier_is_one_message_and_leaves_nothing(own_clone: Path, tmp_path: Path) -> None:
+    (own_clone / "template" / "file.jinja").write_text("{{ no_such_answer }}", encoding="utf-8")
+    commit_all(own_clone, "break it")
+    done = script_new(own_clone, tmp_path / "a" / "b" / "env", "--defaults")
+    assert done.returncode == 1
+    assert "'no_such_answer' is undefined" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "a").exists()
+
+
+def test_failure_in_an_empty_folder_leaves_it_empty(own_clone: Path, tmp_path: Path) -> None:
+    (own_clone / "template" / "file.jinja").write_text("{{ no_such_answer }}", encoding="utf-8")
+    commit_all(own_clone, "break it")
+    destination = tmp_path / "env"
+    git(tmp_path, "init", "--quiet", "env")
+    assert script_new(own_clone, destination, "--defaults").returncode == 1
+    assert [path.name for path in destination.iterdir()] == [".git"]
+
+
+def test_uncommitted_changes_are_left_out_and_the_commit_can_be_updated_from(own_clone: Path, tmp_path: Path) -> None:
+    (own_clone / "template" / "draft.txt").write_text("", encoding="utf-8")
+    git(own_clone, "tag", "--delete", "v9999.0.0")
+    done = script_new(own_clone, tmp_path / "env", "--defaults")
+    assert "changes that are not committed" in done.stderr
+    assert not (tmp_path / "env" / "draft.txt").exists()
+    commit_all(own_clone, "the draft")
+    run_update(tmp_path / "env", defaults=True, quiet=True, unsafe=True, overwrite=True)
+    assert (tmp_path / "env" / "draft.txt").exists()
+
+
+def test_older_version_can_be_named(own_clone: Path, tmp_path: Path) -> None:
+    (own_clone / "template" / "later.txt").write_text("", encoding="utf-8")
+    commit_all(own_clone, "later")
+    assert script_new(own_clone, tmp_path / "env", "--defaults", "-r", "v9999.0.0").returncode == 0
+    assert not (tmp_path / "env" / "later.txt").exists()
+    assert recorded(tmp_path / "env")["_commit"] == "v9999.0.0"
+
+
+def test_updates_come_from_origin_when_it_has_the_commit_and_no_password_is_kept(
+    own_clone: Path, tmp_path: Path
+) -> None:
+    git(own_clone, "remote", "add", "origin", "https://me:hunter2@example.com/template.git")
+    git(own_clone, "update-ref", "refs/remotes/origin/main", "HEAD")
+    assert script_new(own_clone, tmp_path / "env", "--defaults").returncode == 0
+    assert recorded(tmp_path / "env")["_src_path"] == "https://example.com/template.git"
+    assert "hunter2" not in git(tmp_path / "env", "show", "HEAD")
+    commit_all(own_clone, "not pushed")
+    assert script_new(own_clone, tmp_path / "other", "--defaults").returncode == 0
+    assert recorded(tmp_path / "other")["_src_path"] == str(own_clone)
+
+
+@pytest.mark.parametrize(
+    ("location", "expected"),
+    [
+        ("https://example.com/a/b.git", True),
+        ("ssh://git@example.com/a/b.git", True),
+        ("git@example.com:a/b.git", True),
+        ("/srv/git/b.git", False),
+        ("../b", False),
+        ("file:///srv/git/b.git", False),
+        ("./me@host:b", False),
+    ],
+)
+def test_remote_that_others_can_reach_is_a_url(location: str, expected: bool) -> None:
+    assert template_source.is_url(location) is expected
+
+
+def test_user_name_of_ssh_stays() -> None:
+    assert template_source.without_credentials("ssh://git@example.com/a") == "ssh://git@example.com/a"
+
+
+def test_folder_without_git_history_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template_source, "ROOT", tmp_path)
+    with pytest.raises(template_source.UnusableSourceError, match="Get the template with `git clone`"):
+        template_source.commit_of("HEAD")
+
+
+def test_missing_git_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(template_source.UnusableSourceError, match="Git was not found"):
+        template_source.commit_of("HEAD")
+
+
+def test_without_an_identity_the_commit_is_left_to_the_person(clone: Path, tmp_path: Path) -> None:
+    nobody = {name: "" for name in os.environ if name.startswith(("GIT_AUTHOR", "GIT_COMMITTER"))}
+    config = tmp_path / "gitconfig"
+    config.write_text("[user]\n\tuseConfigOnly = true\n", encoding="utf-8")
+    done = script_new(clone, tmp_path / "env", "--defaults", **{**nobody, "GIT_CONFIG_GLOBAL": str(config)})
+    assert done.returncode == 0
+    assert 'git config user.name "YOUR NAME"' in done.stderr
+    assert 'git add -A && git commit -m "feat: generate the environment"' in done.stderr
+
+
+def test_folder_inside_a_repository_gets_none_of_its_own(clone: Path, tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet", "mono")
+    done = script_new(clone, tmp_path / "mono" / "env", "--defaults")
+    assert 'git add -A && git commit -m "feat: generate the environment"' in done.stderr
+    assert not (tmp_path / "mono" / "env" / ".git").exists()
+
+
+def test_terminal_is_asked_and_enter_takes_the_defaults(clone: Path, tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [clone / "script" / "new", tmp_path / "env", "-d", "project=shop"],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={**os.environ, "PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm"},
+        start_new_session=True,
+    )
+    os.close(slave)
+    output, deadline = b"", time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        if select.select([master], [], [], 0.2)[0]:
+            try:
+                output += os.read(master, 65536)
+            except OSError:
+                break
+        else:
+            os.write(master, b"\r")
+    assert process.wait(10) == 0, output.decode()
+    os.close(master)
+    assert b"How many agent nodes does the cluster have" in output
+    assert b"What is the project called" not in output
+    assert recorded(tmp_path / "env")["cluster_name"] == "shop-dev"

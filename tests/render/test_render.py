@@ -1,0 +1,254 @@
+"""What a generated repository contains, for many answers."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from answers import Answers, complete, problems
+from conftest import ROOT, SCHEMAS, CopyProject, commit_all, fixture_files, git, read_yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jinja2 import Environment, StrictUndefined, Template
+from jsonschema import Draft7Validator
+from pytest_copie.plugin import Copie
+
+K3D_TEMPLATE = ROOT / "template" / "k3d.yaml.jinja"
+K3D_SCHEMA = SCHEMAS / "k3d-v1alpha5.schema.json"
+DEV_CONTAINER_FILES = {".copier-answers.yml", ".devcontainer/devcontainer.json"}
+
+
+def files_of(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def render(copie: Copie, template: Path, **answers: Any) -> Path:
+    """Generate through pytest-copie, which puts exceptions into its result: none is let pass here."""
+    result = copie.copy(answers, template_dir=template)
+    assert result.exception is None
+    assert result.project_dir is not None
+    return result.project_dir
+
+
+@cache
+def k3d_template() -> Template:
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
+    return environment.from_string(K3D_TEMPLATE.read_text(encoding="utf-8"))
+
+
+def rendered_k3d(**answers: Any) -> str:
+    return str(k3d_template().render(**complete(answers)))
+
+
+@cache
+def k3d_schema() -> Draft7Validator:
+    if not K3D_SCHEMA.exists():
+        pytest.skip(f"k3d's schema is not there ({K3D_SCHEMA}), so no configuration was checked with it")
+    return Draft7Validator(json.loads(K3D_SCHEMA.read_text(encoding="utf-8")))
+
+
+def k3d_problems(text: str) -> list[str]:
+    """What k3d's own schema and two rules it does not hold find wrong with a configuration."""
+    config = yaml.safe_load(text)
+    found = ["a dollar sign, which k3d expands"] if "$" in text else []
+    found += [
+        f"not open to this machine alone: {port['port']}"
+        for port in config["ports"]
+        if not port["port"].startswith("127.0.0.1:")
+    ]
+    return found + [error.message for error in k3d_schema().iter_errors(config)]
+
+
+@pytest.mark.parametrize("path", fixture_files("valid"))
+def test_k3d_configuration_is_valid(path: Path) -> None:
+    assert k3d_problems(rendered_k3d(**read_yaml(path))) == []
+
+
+def test_defaults_make_the_environment_of_mathtrail(copie: Copie, template: Path) -> None:
+    project = render(copie, template)
+    config = read_yaml(project / "k3d.yaml")
+    assert config["metadata"] == {"name": "mathtrail-dev"}
+    assert (config["servers"], config["agents"]) == (1, 2)
+    assert config["kubeAPI"] == {"hostIP": "127.0.0.1", "hostPort": "6550"}
+    assert [port["port"] for port in config["ports"]] == ["127.0.0.1:80:80", "127.0.0.1:443:443"]
+    assert config["registries"]["create"] == {
+        "name": "k3d-mathtrail-registry",
+        "host": "127.0.0.1",
+        "hostPort": "5050",
+        "image": "docker.io/library/registry:3",
+        "volumes": ["k3d-mathtrail-registry:/var/lib/registry"],
+    }
+    assert yaml.safe_load(config["registries"]["config"]) == {
+        "mirrors": {
+            "k3d-mathtrail-registry.localhost:5050": {"endpoint": ["http://k3d-mathtrail-registry:5000"]},
+            "localhost:5050": {"endpoint": ["http://k3d-mathtrail-registry:5000"]},
+        }
+    }
+    assert config["options"]["kubeconfig"] == {
+        "updateDefaultKubeconfig": False,
+        "switchCurrentContext": False,
+    }
+    assert tomllib.loads((project / "environment.toml").read_text(encoding="utf-8")) == {
+        "project": "mathtrail",
+        "ide": {"lens": "openlens"},
+    }
+
+
+@pytest.mark.parametrize(("ingress", "arguments"), [("traefik", None), ("none", ["--disable=traefik"])])
+def test_ingress_none_takes_traefik_out_and_traefik_leaves_k3s_alone(
+    ingress: str, arguments: list[str] | None
+) -> None:
+    k3s = yaml.safe_load(rendered_k3d(ingress=ingress))["options"].get("k3s")
+    assert (k3s and [argument["arg"] for argument in k3s["extraArgs"]]) == arguments
+
+
+def test_image_that_yaml_would_read_as_a_time_stays_text() -> None:
+    assert yaml.safe_load(rendered_k3d(k3s_image="12:30"))["image"] == "12:30"
+
+
+def test_cluster_name_that_yaml_would_read_as_yes_stays_text() -> None:
+    assert yaml.safe_load(rendered_k3d(cluster_name="yes"))["metadata"]["name"] == "yes"
+
+
+@pytest.mark.parametrize("lens", ["openlens", "freelens", "none"])
+def test_ide_reaches_the_recipes(lens: str, tmp_path: Path, copy_project: CopyProject) -> None:
+    settings = (copy_project(tmp_path / "env", lens=lens) / "environment.toml").read_text(encoding="utf-8")
+    assert tomllib.loads(settings)["ide"]["lens"] == lens
+
+
+def test_local_settings_offer_the_ports_and_the_github_app(tmp_path: Path, copy_project: CopyProject) -> None:
+    example = (copy_project(tmp_path / "env", github_app_id=123) / ".env.example").read_text(encoding="utf-8")
+    for line in ["#HTTP_PORT=8080", "#HTTPS_PORT=8443", "#API_PORT=6550", "#REGISTRY_PORT=5050"]:
+        assert line in example.splitlines()
+    assert "GITHUB_APP_ID=123" in example.splitlines()
+
+
+def test_without_runners_nothing_of_a_github_app_is_left(tmp_path: Path, copy_project: CopyProject) -> None:
+    assert "GITHUB" not in (copy_project(tmp_path / "env", arc=False) / ".env.example").read_text(
+        encoding="utf-8"
+    )
+
+
+@pytest.mark.parametrize(
+    "answers", [{}, {"arc": False, "lens": "none"}, {"ingress": "none"}, {"scope": "devcontainer"}]
+)
+def test_no_template_syntax_is_left_in_rendered_files(
+    answers: dict[str, Any], tmp_path: Path, copy_project: CopyProject
+) -> None:
+    project = copy_project(tmp_path / "env", **answers)
+    sources = [source.relative_to(ROOT / "template") for source in (ROOT / "template").rglob("*.jinja")]
+    rendered = [project / source.with_suffix("") for source in sources if "{{" not in source.name]
+    for file in [*rendered, project / ".copier-answers.yml"]:
+        if file.exists():
+            assert not re.search(r"\{\{|\{%|\{#", file.read_text(encoding="utf-8")), file
+    assert not [name for name in files_of(project) if name.endswith(".jinja") or "{" in name]
+
+
+def test_file_that_names_an_unknown_answer_stops_generation(
+    tmp_path: Path, template: Path, copie: Copie
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(template, broken)
+    (broken / "template" / "file.jinja").write_text("{{ no_such_answer }}", encoding="utf-8")
+    commit_all(broken, "break it")
+    assert "'no_such_answer' is undefined" in str(copie.copy(template_dir=broken).exception)
+
+
+def test_dev_container_scope_renders_the_snippet_alone(tmp_path: Path, copy_project: CopyProject) -> None:
+    names = files_of(copy_project(tmp_path / "service", scope="devcontainer", project="shop"))
+    assert names <= DEV_CONTAINER_FILES
+    assert ".copier-answers.yml" in names
+
+
+def test_answers_that_equal_the_pins_are_left_out_so_that_updates_bring_newer_ones(
+    tmp_path: Path, copy_project: CopyProject
+) -> None:
+    image = "mirror.example/rancher/k3s:v1.36.4-k3s1"
+    recorded = read_yaml(
+        copy_project(tmp_path / "env", k3s_image=image, arc_version="0.15.0") / ".copier-answers.yml"
+    )
+    assert recorded["k3s_image"] == image
+    assert not {"arc_version", "registry_image", "buildkit_image", "pins"} & set(recorded)
+
+
+@pytest.mark.parametrize(("mode", "tag"), [("rootless", "v0.33.0-rootless"), ("privileged", "v0.34.0")])
+def test_buildkit_image_follows_its_mode(mode: str, tag: str) -> None:
+    assert f":{tag}@sha256:" in complete({"buildkit_mode": mode})["buildkit_image"]
+
+
+def test_leftovers_of_tools_are_not_copied(tmp_path: Path, template: Path, copie: Copie) -> None:
+    littered = tmp_path / "littered"
+    shutil.copytree(template, littered)
+    for name in (
+        "__pycache__/a.pyc",
+        ".venv/bin/python",
+        ".DS_Store",
+        "envkit/.mypy_cache/x",
+        "b.pyc",
+        "kept",
+    ):
+        file = littered / "template" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("", encoding="utf-8")
+    git(littered, "add", "--all", "--force")
+    commit_all(littered, "litter")
+    names = files_of(render(copie, littered))
+    assert "kept" in names
+    assert not [name for name in names if re.search(r"pyc|\.venv|DS_Store|cache", name)]
+
+
+# Strategies from the same patterns would prove only that a pattern matches itself, so they are wider, and
+# the model decides.
+names = st.text("abcz019-._ $\"'{}\n", max_size=34) | st.from_regex(r"[a-z0-9-]{1,34}", fullmatch=True)
+ports = st.integers(-1, 70000) | st.sampled_from([80, 443, 5050, 6550, 8080])
+images = st.text("abz09./:@$-_ \"'#", max_size=20) | st.builds(
+    "{}{}:{}{}".format,
+    st.sampled_from(["", "localhost:5000/", "mirror.example/a_b/"]),
+    st.text("ab0-_.", min_size=1, max_size=6),
+    st.text("aB0-_.", max_size=6),
+    st.sampled_from(["", "@sha256:" + 64 * "0", "@sha256:0"]),
+)
+answer_sets = st.fixed_dictionaries(
+    {},
+    optional={
+        "project": names,
+        "cluster_name": names,
+        "agents": st.integers(-1, 12),
+        "http_port": ports,
+        "https_port": ports,
+        "api_port": ports,
+        "registry_port": ports,
+        "ingress": st.sampled_from(["traefik", "none"]),
+        "k3s_image": images,
+        "registry_image": images,
+    },
+)
+
+
+def without_refused(answers: dict[str, Any]) -> dict[str, Any]:
+    """The answers that the model lets through; keys it complains of are taken out."""
+    while found := problems(answers):
+        answers = {key: value for key, value in answers.items() if key not in {p.keys[0] for p in found}}
+    return answers
+
+
+@settings(deadline=None)
+@given(answer_sets)
+def test_whatever_passes_the_model_renders_into_a_valid_k3d_configuration(answers: dict[str, Any]) -> None:
+    accepted = without_refused(answers)
+    text = rendered_k3d(**accepted)
+    assert k3d_problems(text) == []
+    config, expected = yaml.safe_load(text), Answers(**complete(accepted))
+    assert config["metadata"]["name"] == expected.cluster_name
+    assert config["image"] == expected.k3s_image
+    assert config["registries"]["create"]["image"] == expected.registry_image
+    assert config["registries"]["create"]["hostPort"] == str(expected.registry_port)
+    assert config["kubeAPI"]["hostPort"] == str(expected.api_port)
+    assert len(f"k3d-{expected.cluster_name}-agent-{expected.agents}") <= 63
