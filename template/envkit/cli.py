@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from envkit.cleaning import remove_local_images, volume_exists
+from envkit.cluster_kubeconfigs import write_kubeconfigs
+from envkit.engine import inspect
 from envkit.environment import load_environment
 from envkit.errors import UserError
 from envkit.kubeconfig import kubeconfig_paths
@@ -16,6 +17,8 @@ from envkit.paths import just_command
 from envkit.progress import Steps
 from envkit.reconciler import Outcome, Reconciler
 from envkit.registry import push
+from envkit.removal import delete, remove_local_images
+from envkit.session import Session
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,11 +75,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 @contextmanager
-def _reconciling(action: str) -> Iterator[Reconciler]:
-    """A reconciler that holds the cluster's lock, with progress shown as long as it works."""
+def _session(action: str) -> Iterator[Session]:
+    """A run that holds the cluster's lock, with progress shown as long as it works."""
     environment = load_environment()
     with Steps() as steps, cluster_lock(environment.cluster, action, steps.say) as fd:
-        yield Reconciler(environment, steps, fd)
+        yield Session(environment, steps, fd)
 
 
 def _create(_: argparse.Namespace) -> int:
@@ -92,9 +95,9 @@ def _restart(_: argparse.Namespace) -> int:
 
 
 def _bring_up(action: str, bring_up: Callable[[Reconciler], Outcome]) -> int:
-    with _reconciling(action) as reconciler:
-        outcome = bring_up(reconciler)
-        environment = reconciler.environment
+    with _session(action) as session:
+        outcome = bring_up(Reconciler(session))
+        environment = session.environment
     if outcome.actions:
         print(f"The cluster {environment.cluster} is running: {', '.join(outcome.actions)}.")
         print(f"Next: kubectl get nodes   (context {environment.context}), {just_command()} status")
@@ -110,26 +113,26 @@ def _bring_up(action: str, bring_up: Callable[[Reconciler], Outcome]) -> int:
 
 
 def _stop(_: argparse.Namespace) -> int:
-    with _reconciling("stop") as reconciler:
-        stopped = reconciler.stop()
+    with _session("stop") as session:
+        stopped = Reconciler(session).stop()
     print("Stopped." if stopped else "It was stopped already.", f"{just_command()} start brings it back.")
     return 0
 
 
 def _delete(arguments: argparse.Namespace) -> int:
-    with _reconciling("delete") as reconciler:
-        removed = reconciler.delete(registry_data=arguments.all)
-        volume = reconciler.environment.registry.volume
+    with _session("delete") as session:
+        removed = delete(session, registry_data=arguments.all)
+        volume = session.environment.registry.volume
     _print_removed(removed)
-    if volume and not arguments.all and volume_exists(volume):
+    if volume and not arguments.all and inspect("volume", volume):
         print(f"The registry's images stay in the volume {volume}; {just_command()} delete --all removes them too.")
     return 0
 
 
 def _clean(_: argparse.Namespace) -> int:
-    with _reconciling("clean") as reconciler:
-        removed = reconciler.delete(registry_data=True)
-        removed += remove_local_images(reconciler.environment)
+    with _session("clean") as session:
+        removed = delete(session, registry_data=True)
+        removed += remove_local_images(session.environment)
     _print_removed(removed)
     return 0
 
@@ -139,9 +142,9 @@ def _print_removed(removed: Sequence[str]) -> None:
 
 
 def _kubeconfig(_: argparse.Namespace) -> int:
-    with _reconciling("kubeconfig") as reconciler:
-        changed = reconciler.write_kubeconfigs()
-        paths = kubeconfig_paths(reconciler.environment.context)
+    with _session("kubeconfig") as session:
+        changed = write_kubeconfigs(session)
+        paths = session.kubeconfigs
     for path in (paths.host, paths.devcontainer, paths.merged):
         print(f"{'written' if str(path) in changed else 'current'}  {path}")
     return 0

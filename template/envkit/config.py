@@ -17,8 +17,18 @@ from typing import Annotated, Any, Literal
 import yaml
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.alias_generators import to_camel
 
-from envkit.environment import HASH_LABEL, ROOT_LABEL, Environment, Lens, PortUse, Registry, parse_port_mapping
+from envkit.environment import (
+    ALL_INTERFACES,
+    HASH_LABEL,
+    ROOT_LABEL,
+    Environment,
+    Lens,
+    PortUse,
+    Registry,
+    parse_port_mapping,
+)
 from envkit.errors import UserError
 from envkit.paths import ROOT
 
@@ -45,7 +55,7 @@ _OTHER_DOTENV_KEYS = ("GITHUB_APP_ID", "GITHUB_APP_INSTALLATION_ID", "GITHUB_APP
 class _Section(BaseModel):
     """Part of `k3d.yaml`. Keys that envkit does not need are k3d's business and pass unchecked."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", alias_generator=to_camel)
 
 
 class _Metadata(_Section):
@@ -53,13 +63,13 @@ class _Metadata(_Section):
 
 
 class _KubeApi(_Section):
-    hostIP: str = "0.0.0.0"
-    hostPort: str = Field(pattern=r"^\d+$")
+    host_ip: str = Field(default=ALL_INTERFACES, alias="hostIP")
+    host_port: str = Field(pattern=r"^\d+$")
 
 
 class _Port(_Section):
     port: str
-    nodeFilters: list[str] = []
+    node_filters: list[str] = []
 
     @field_validator("port")
     @classmethod
@@ -70,8 +80,8 @@ class _Port(_Section):
 
 class _RegistryCreate(_Section):
     name: str = Field(min_length=1)
-    host: str = "0.0.0.0"
-    hostPort: str = Field(pattern=r"^\d+$")
+    host: str = ALL_INTERFACES
+    host_port: str = Field(pattern=r"^\d+$")
     image: str = "docker.io/library/registry:2"
     volumes: list[str] = []
 
@@ -82,13 +92,13 @@ class _Registries(_Section):
 
 
 class _K3dConfig(_Section):
-    apiVersion: Literal["k3d.io/v1alpha5"]
+    api_version: Literal["k3d.io/v1alpha5"]
     kind: Literal["Simple"]
     metadata: _Metadata
     servers: int = Field(default=1, ge=1)
     agents: int = Field(default=0, ge=0)
     image: str
-    kubeAPI: _KubeApi
+    kube_api: _KubeApi = Field(alias="kubeAPI")
     ports: list[_Port] = []
     registries: _Registries
 
@@ -109,11 +119,11 @@ def read_environment(root: Path = ROOT) -> Environment:
         servers=config.servers,
         agents=config.agents,
         image=config.image,
-        api_port=int(config.kubeAPI.hostPort),
+        api_port=int(config.kube_api.host_port),
         ports=tuple(_ports(config)),
         registry=Registry(
             name=create.name,
-            port=int(create.hostPort),
+            port=int(create.host_port),
             image=create.image,
             volume=next((v.partition(":")[0] for v in create.volumes if not v.startswith(("/", "."))), ""),
         ),
@@ -279,7 +289,7 @@ def _ports(config: _K3dConfig) -> list[PortUse]:
         address, host, container = parse_port_mapping(entry.port)
         purpose = names.get(container, f"port {container} of the cluster")
         uses.append(PortUse(address, host, purpose, _PORT_VARIABLES.get(container, "")))
-    api, create = config.kubeAPI, config.registries.create
-    uses.append(PortUse(api.hostIP, int(api.hostPort), "Kubernetes API", "API_PORT"))
-    uses.append(PortUse(create.host, int(create.hostPort), "image registry", "REGISTRY_PORT"))
+    api, create = config.kube_api, config.registries.create
+    uses.append(PortUse(api.host_ip, int(api.host_port), "Kubernetes API", "API_PORT"))
+    uses.append(PortUse(create.host, int(create.host_port), "image registry", "REGISTRY_PORT"))
     return uses

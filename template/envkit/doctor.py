@@ -32,7 +32,7 @@ def diagnose() -> list[Check]:
     else:
         observation, own = Observation((), None), frozenset()
     checks += preflight.check_inotify()
-    checks += preflight.check_ports(environment, own)
+    checks += preflight.check_ports(environment.ports, own)
     checks.append(_check_registry_name(f"{environment.registry.name}.localhost"))
     return checks
 

@@ -7,13 +7,13 @@ costs a tenth of importing the SDK, which matters to a recipe that is run every 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envkit.environment import HASH_LABEL, ROOT_LABEL
-from envkit.errors import CommandFailedError, UserError
+from envkit.environment import ALL_INTERFACES, HASH_LABEL, ROOT_LABEL
+from envkit.errors import TIMED_OUT, CommandFailedError, UserError
 from envkit.process import capture, require_tool, tool_environment
 
 TIMEOUT = 5.0
@@ -30,7 +30,7 @@ _FIELDS = (
     "{{.State.Status}}",
     "{{.State.StartedAt}}",
     "{{.Config.Image}}",
-    "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}},{{end}}",
+    "{{range $name, $end := .NetworkSettings.Networks}}{{$name}}={{$end.IPAddress}},{{end}}",
     f'{{{{index .Config.Labels "{CLUSTER_LABEL}"}}}}',
     f'{{{{index .Config.Labels "{ROLE_LABEL}"}}}}',
     f'{{{{index .Config.Labels "{HASH_LABEL}"}}}}',
@@ -48,7 +48,7 @@ class Container:
         state: Docker's word for it: `running`, `created` (never started), `exited`, `paused`, `restarting`, `dead`.
         started_at: When its process was last started, as Docker writes it.
         image: The image it was made from.
-        networks: Names of the networks it is attached to.
+        addresses: Its address on each network it is attached to; empty while it does not run.
         cluster: The k3d cluster it belongs to; empty for none.
         role: k3d's word: `server`, `agent`, `loadbalancer`, `registry`, `noRole`.
         config_hash: Hash of the configuration it was created with; only on the server of a cluster that envkit made.
@@ -60,7 +60,7 @@ class Container:
     state: str
     started_at: str
     image: str
-    networks: tuple[str, ...]
+    addresses: Mapping[str, str]
     cluster: str
     role: str
     config_hash: str
@@ -93,10 +93,8 @@ def k3d_containers() -> list[Container]:
 
 def _container(line: str) -> Container:
     ident, name, state, started, image, networks, cluster, role, config_hash, root = line.split("\t")
-    attached = tuple(network for network in networks.split(",") if network)
-    return Container(
-        ident, name.lstrip("/"), state, started, image, attached, cluster, role, config_hash, root
-    )
+    addresses = dict(part.split("=", 1) for part in networks.split(",") if part)
+    return Container(ident, name.lstrip("/"), state, started, image, addresses, cluster, role, config_hash, root)
 
 
 def docker(*arguments: str, timeout: float | None = TIMEOUT, stdin: str | None = None) -> str:
@@ -186,7 +184,7 @@ def published_ports(containers: Sequence[str]) -> dict[str, list[tuple[str, int]
     for entry in inspect("container", *containers):
         bindings = (entry["HostConfig"].get("PortBindings") or {}).values()
         ports[entry["Name"].lstrip("/")] = [
-            (binding.get("HostIp") or "0.0.0.0", int(binding["HostPort"]))
+            (binding.get("HostIp") or ALL_INTERFACES, int(binding["HostPort"]))
             for group in bindings
             for binding in group or []
             if binding.get("HostPort")
@@ -203,7 +201,12 @@ def _explained(error: CommandFailedError) -> UserError:
             error.output,
             'sudo usermod -aG docker "$USER"   (then log out and in again)',
         )
-    if error.status == 124 or "cannot connect" in text or "is the docker daemon running" in text or "dial " in text:
+    if (
+        error.status == TIMED_OUT
+        or "cannot connect" in text
+        or "is the docker daemon running" in text
+        or "dial " in text
+    ):
         return UserError("Docker is not reachable.", error.output or error.what, _how_to_start())
     return error
 

@@ -23,6 +23,9 @@ HASH_LABEL = "envkit.config-hash"
 ROOT_LABEL = "envkit.root"
 """Label on the server's container: the percent-encoded path of the repository that created the cluster."""
 
+ALL_INTERFACES = "0.0.0.0"  # noqa: S104
+"""What Docker and k3d take where a port is given without an address; only compared with here."""
+
 _REGISTRY_INTERNAL_PORT = 5000
 _FILES = ("k3d.yaml", "environment.toml", ".env")
 
@@ -144,7 +147,7 @@ def parse_port_mapping(mapping: str) -> tuple[str, int, int]:
         host = int(parts[-2]) if len(parts) > 1 else container
     except ValueError:
         raise ValueError(f"{mapping!r} is not [IP:]HOSTPORT:CONTAINERPORT with plain port numbers") from None
-    address = parts[0] if len(parts) == 3 else "0.0.0.0"
+    address = parts[-3] if parts[:-2] else ALL_INTERFACES
     return address, host, container
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+TIMED_OUT = 124
+"""Exit status of a tool that was ended because it took too long, as `timeout` of GNU coreutils has it."""
+
 
 class UserError(Exception):
     """Something the person at the keyboard can put right.
@@ -21,7 +24,9 @@ class UserError(Exception):
     def __str__(self) -> str:
         lines = [f"error: {self.what}"]
         lines += [f"  {line}" for line in self.why.splitlines()]
-        lines += [f"  next: {line}" if not i else f"        {line}" for i, line in enumerate(self.next_step.splitlines())]
+        lines += [
+            f"  next: {line}" if not i else f"        {line}" for i, line in enumerate(self.next_step.splitlines())
+        ]
         return "\n".join(lines)
 
 

@@ -213,12 +213,12 @@ def _back_up(path: Path, text: str) -> None:
     """Keeps the file as it was before the first change; later changes are ours and need none."""
     target = path.resolve()
     if not any(target.parent.glob(f"{target.name}.backup-*")):
-        write_private(target.with_name(f"{target.name}.backup-{datetime.now():%Y-%m-%d}"), text)
+        write_private(target.with_name(f"{target.name}.backup-{datetime.now().astimezone():%Y-%m-%d}"), text)
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """kubectl's own protocol: whoever creates `<file>.lock` may write (client-go, `clientcmd.lockFile`)."""
+    """Follows kubectl's own protocol: whoever creates `<file>.lock` may write (client-go, `clientcmd.lockFile`)."""
     target = path.resolve()
     lock = target.with_name(target.name + ".lock")
     deadline = time.monotonic() + _LOCK_WAIT

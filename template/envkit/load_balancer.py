@@ -6,6 +6,7 @@ that of k3d 5.9 (`pkg/client/loadbalancer.go`, `pkg/types/loadbalancer.go`); its
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import yaml
@@ -59,9 +60,7 @@ def run_load_balancer_container(environment: Environment, server: Container, nod
 
 
 def image_of_load_balancer(k3d_version: str) -> str:
-    """The image that k3d would take: `K3D_IMAGE_LOADBALANCER`, or k3d's own with `K3D_HELPER_IMAGE_TAG` or its version."""
-    import os
-
+    """The image that k3d would take; the same two variables change it as for k3d itself."""
     tag = os.environ.get("K3D_HELPER_IMAGE_TAG") or k3d_version
     return os.environ.get("K3D_IMAGE_LOADBALANCER") or f"ghcr.io/k3d-io/k3d-proxy:{tag}"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from envkit.engine import Container, k3d_containers, read_file
@@ -32,13 +32,13 @@ class ApiFacts:
         error: Why it does not answer; empty where it does.
         ready: For each node whether it is Ready.
         versions: The kubelets' versions, one of each.
-        dns_records: Names that the cluster's DNS knows besides Services: containers and this machine.
+        dns_records: Names that the cluster's DNS knows besides Services (containers and this machine), with addresses.
     """
 
     error: str = ""
     ready: dict[str, bool] | None = None
     versions: tuple[str, ...] = ()
-    dns_records: tuple[str, ...] = ()
+    dns_records: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,7 @@ def observe(environment: Environment) -> Observation:
         )
 
 
-def split(
-    containers: Iterable[Container], environment: Environment
-) -> tuple[tuple[Container, ...], Container | None]:
+def split(containers: Iterable[Container], environment: Environment) -> tuple[tuple[Container, ...], Container | None]:
     """Sorts k3d's containers into those of the environment's cluster and its registry."""
     containers = list(containers)
     registry = next((c for c in containers if c.name == environment.registry.name), None)
@@ -127,7 +125,7 @@ def ask_api(kubeconfig: Path) -> ApiFacts:
     return ApiFacts(
         ready={node["metadata"]["name"]: _is_ready(node) for node in nodes},
         versions=tuple(sorted({node["status"]["nodeInfo"]["kubeletVersion"] for node in nodes})),
-        dns_records=tuple(name for line in records.splitlines() for name in line.split()[1:]),
+        dns_records={name: line.split()[0] for line in records.splitlines() for name in line.split()[1:]},
     )
 
 

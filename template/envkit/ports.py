@@ -7,7 +7,7 @@ import socket
 from collections.abc import Collection, Iterable
 
 from envkit.engine import docker
-from envkit.environment import PortUse
+from envkit.environment import ALL_INTERFACES, PortUse
 from envkit.errors import UserError
 
 _FIRST_CHOICE = {"HTTP_PORT": 8080, "HTTPS_PORT": 8443, "API_PORT": 6550, "REGISTRY_PORT": 5050}
@@ -33,7 +33,7 @@ def is_busy(address: str, port: int) -> bool:
             return False
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1" if address == "0.0.0.0" else address, port)) == 0
+        return probe.connect_ex(("127.0.0.1" if address == ALL_INTERFACES else address, port)) == 0
 
 
 def owner_of(port: int) -> str:
@@ -55,7 +55,12 @@ def _process_on(port: int) -> str:
     except (psutil.AccessDenied, PermissionError):  # macOS tells it to root only
         return ""
     for connection in connections:
-        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port and connection.pid:
+        if (
+            connection.status == psutil.CONN_LISTEN
+            and connection.laddr
+            and connection.laddr.port == port
+            and connection.pid
+        ):
             try:
                 return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
             except psutil.NoSuchProcess:

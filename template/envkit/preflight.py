@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +12,7 @@ from urllib.parse import unquote
 
 from envkit.config import k3d_input
 from envkit.engine import docker, inspect, published_ports
-from envkit.environment import Environment
+from envkit.environment import Environment, PortUse
 from envkit.errors import UserError
 from envkit.observation import Observation
 from envkit.paths import ROOT, just_command
@@ -105,7 +104,8 @@ def check_inotify(folder: Path = Path("/proc/sys/fs/inotify")) -> list[Check]:
             Check(
                 "Kernel limits",
                 Verdict.OK if enough else Verdict.WARN,
-                f"fs.inotify.{name} is {value}" + ("" if enough else f"; pods fail with 'too many open files' below {wanted}"),
+                f"fs.inotify.{name} is {value}"
+                + ("" if enough else f"; pods fail with 'too many open files' below {wanted}"),
                 "" if enough else f"sudo sysctl -w fs.inotify.{name}={wanted}",
             )
         )
@@ -130,16 +130,16 @@ def _check_rootless_ports(environment: Environment) -> list[Check]:
     ]
 
 
-def check_ports(environment: Environment, own_ports: frozenset[int] = frozenset()) -> list[Check]:
+def check_ports(uses: Sequence[PortUse], own_ports: frozenset[int] = frozenset()) -> list[Check]:
     """Every port of the environment is free, or held by the environment itself.
 
     Args:
-        environment: The environment.
+        uses: The ports to look at.
         own_ports: Ports that its own running containers hold.
     """
-    taken = {use.number for use in environment.ports}
+    taken = {use.number for use in uses}
     checks = []
-    for use in environment.ports:
+    for use in uses:
         where = f"{use.purpose} on {use.address}:{use.number}"
         if use.number in own_ports:
             checks.append(Check(f"Port {use.number}", Verdict.OK, f"{where}: held by this environment"))
@@ -193,7 +193,9 @@ def check_config(environment: Environment) -> Check:
         k3d_input(environment)
     except UserError as error:
         return Check("k3d.yaml", Verdict.FAIL, f"{error.what} {error.why}", error.next_step)
-    return Check("k3d.yaml", Verdict.OK, f"{environment.servers} server, {environment.agents} agents, {environment.image}")
+    return Check(
+        "k3d.yaml", Verdict.OK, f"{environment.servers} server, {environment.agents} agents, {environment.image}"
+    )
 
 
 def check_leftovers(environment: Environment, observation: Observation) -> list[Check]:
@@ -204,7 +206,9 @@ def check_leftovers(environment: Environment, observation: Observation) -> list[
             found.append(f"the registry container {observation.registry.name}")
         if network := inspect("network", environment.network):
             attached = sorted(c["Name"] for c in (network[0].get("Containers") or {}).values())
-            found.append(f"the network {environment.network}" + (f" (in use by {', '.join(attached)})" if attached else ""))
+            found.append(
+                f"the network {environment.network}" + (f" (in use by {', '.join(attached)})" if attached else "")
+            )
     if not found:
         return []
     return [Check("Leftovers", Verdict.WARN, f"without a cluster: {', '.join(found)}", f"{just_command()} create")]
@@ -230,8 +234,3 @@ def require(checks: list[Check], action: str, say: Callable[[str], None]) -> Non
             "\n".join(f"{check.subject}: {check.detail}\n  fix: {check.fix}" for check in failed),
             f"{just_command()} create",
         )
-
-
-def is_linux() -> bool:
-    """Whether Docker's kernel is this machine's own, so that its limits can be read here."""
-    return sys.platform == "linux"

@@ -9,9 +9,9 @@ import subprocess
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, cast
 
-from envkit.errors import CommandFailedError, UserError
+from envkit.errors import TIMED_OUT, CommandFailedError, UserError
 from envkit.paths import TOOLS_BIN, just_command
 
 # k3d lets K3D_* variables override its config file, so a stray K3D_SERVERS would change the cluster.
@@ -89,7 +89,7 @@ def capture(
         )
     except subprocess.TimeoutExpired as error:
         raise CommandFailedError(
-            f"`{_shown(argv)}` did not end within {timeout:.0f} s.", status=124, output="", next_step=next_step
+            f"`{_shown(argv)}` did not end within {timeout:.0f} s.", status=TIMED_OUT, output="", next_step=next_step
         ) from error
     if done.returncode:
         raise CommandFailedError(
@@ -151,9 +151,9 @@ def _started(
         errors="replace",
         pass_fds=pass_fds,
     )
-    assert process.stdout is not None
+    output = cast("IO[str]", process.stdout)  # there is one, because it was asked for
     try:
-        yield process, process.stdout
+        yield process, output
     except BaseException:
         # Ctrl-C reaches the tool too (same terminal); it gets a moment to end by itself.
         try:
@@ -162,7 +162,7 @@ def _started(
             process.kill()
         raise
     finally:
-        process.stdout.close()
+        output.close()
         process.wait()
 
 

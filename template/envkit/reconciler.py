@@ -8,29 +8,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from envkit.cluster_kubeconfigs import kubeconfigs_are_current, refresh_host_kubeconfig, write_kubeconfigs
 from envkit.creation_marker import read_marker, write_marker
-from envkit.engine import Container, docker, inspect, k3d_containers, published_ports, remove_containers
-from envkit.environment import Environment
-from envkit.errors import CommandFailedError, UserError
-from envkit.files import write_private
-from envkit.kubeconfig import (
-    KubeconfigPaths,
-    devcontainer_kubeconfig,
-    has_current_entries,
-    kubeconfig_paths,
-    merge,
-    unmerge,
-)
-from envkit.load_balancer import run_load_balancer_container, update_targets
-from envkit.observation import Observation, ask_api, observe, split
+from envkit.engine import docker, published_ports, remove_containers
+from envkit.errors import UserError
+from envkit.missing_parts import add_missing_parts
+from envkit.observation import Observation, observe
 from envkit.paths import just_command
-from envkit.process import capture, stream
-from envkit.progress import Step, Steps
-from envkit.registry import run_registry_container, wait_until_it_answers
+from envkit.progress import Step
+from envkit.removal import remove_network, remove_unfinished
+from envkit.session import Session
 from envkit.state import Assessment, State, assess, drift_between, is_drifted
 from envkit.verified import remember_verified
 
@@ -40,7 +30,10 @@ _SETTLE = 90.0
 _READY = 180.0
 """Seconds that a new or restarted cluster gets to become Ready."""
 
+_POLL = 0.2
+
 _ROUNDS = 6
+"""More than any repair needs; ends a repair that goes in circles."""
 
 
 @dataclass(frozen=True)
@@ -59,88 +52,44 @@ class Outcome:
 
 
 class Reconciler:
-    """Acts on one cluster. The caller holds the cluster's lock.
+    """Acts on one cluster. Used for one call of one of its public methods."""
 
-    Args:
-        environment: What should be there.
-        steps: Where progress is shown.
-        lock_fd: The lock's descriptor, handed on to k3d so that the lock lives as long as k3d does.
-    """
-
-    def __init__(self, environment: Environment, steps: Steps, lock_fd: int) -> None:
-        self.environment = self._env = environment
-        self._steps = steps
-        self._lock_fd = lock_fd
-        self._paths: KubeconfigPaths = kubeconfig_paths(environment.context)
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._environment = session.environment
+        self._actions: list[str] = []
+        self._created = self._waited = self._restarted = False
 
     def bring_up(self, *, may_create: bool = True) -> Outcome:
-        """Ends with every node Ready, the registry answering, both kubeconfigs written and DNS records in place.
+        """Ends with every node Ready, the registry answering, the kubeconfigs written and DNS records in place.
 
-        Raises:
-            UserError: That cannot be reached; names the cause and the next command.
+        Args:
+            may_create: Make the cluster where there is none; otherwise that is an error.
+
+        Raises UserError where that cannot be reached; names the cause and the next command.
         """
-        actions: list[str] = []
-        settled = restarted = False
-        observation = observe(self._env)
+        observation = observe(self._environment)
         for _ in range(_ROUNDS):
             assessment = self._assess(observation)
-            match assessment.state:
-                case State.RUNNING:
-                    actions += self._finish(observation, new="created the cluster" in actions)
-                    return self._outcome(observation, assessment, actions)
-                case State.ABSENT:
-                    if not may_create:
-                        raise _nothing_to_start(self._env)
-                    self._check_before(observation, "created")
-                    self._create()
-                    actions.append("created the cluster")
-                case State.PARTIAL if not self._is_finished(observation):
-                    if not may_create:
-                        raise _nothing_to_start(self._env)
-                    self._check_before(observation, "created")
-                    self._remove_unfinished(observation)
-                    self._create()
-                    actions += ["removed an unfinished creation", "created the cluster"]
-                case State.PARTIAL:
-                    actions += self._add_missing(observation, assessment)
-                case State.STOPPED:
-                    self._check_before(observation, "started")
-                    with self._steps.step("Starting the cluster") as step:
-                        self._k3d(step, "cluster", "start", self._env.cluster, "--wait", "--timeout=300s")
-                    actions.append("started the cluster")
-                case State.BROKEN if not assessment.restart and not settled:
-                    observation = self._wait_until_it_settles(assessment)
-                    settled = True
-                    actions.append("waited for the cluster to settle")
-                    continue
-                case State.BROKEN if not restarted:
-                    if not self._is_finished(observation) and may_create:
-                        self._remove_unfinished(observation)
-                        actions.append("removed an unfinished creation")
-                    else:
-                        self._restart(assessment)
-                        actions.append("restarted the cluster")
-                    restarted, settled = True, False
-                case _:
-                    raise self._cannot_repair(assessment)
-            observation = self._observe_after_action()
+            if assessment.state is State.RUNNING:
+                self._finish(observation)
+                return self._outcome(observation, assessment)
+            observation = self._advance(observation, assessment, may_create=may_create)
         raise self._cannot_repair(self._assess(observation))
 
     def stop(self) -> bool:
         """Stops every container of the cluster, keeps everything; returns whether any ran."""
-        nodes, registry = self._look()
-        running = [c for c in (*nodes, *([registry] if registry else [])) if c.running]
-        if not nodes and not registry:
-            raise UserError(
-                f"There is no cluster {self._env.cluster} to stop.", "", f"{just_command()} create"
-            )
-        if not running:
+        nodes, registry = self._session.containers()
+        parts = [container for container in (*nodes, registry) if container]
+        if not parts:
+            raise UserError(f"There is no cluster {self._environment.cluster} to stop.", "", f"{just_command()} create")
+        if not any(part.running for part in parts):
             return False
-        with self._steps.step("Stopping the cluster") as step:
+        with self._session.steps.step("Stopping the cluster") as step:
             if nodes:
-                self._k3d(step, "cluster", "stop", self._env.cluster)
-            if registry and registry.running:
-                docker("stop", registry.name, timeout=60)
+                self._session.k3d(step, "cluster", "stop", self._environment.cluster)
+            if registry and self._session.containers()[1] == registry and registry.running:
+                docker("stop", registry.name, timeout=60)  # one that k3d does not count to the cluster
         return True
 
     def restart(self) -> Outcome:
@@ -148,100 +97,56 @@ class Reconciler:
         self.stop()
         return self.bring_up(may_create=False)
 
-    def delete(self, *, registry_data: bool) -> list[str]:
-        """Removes cluster, registry, network and kubeconfigs; returns what was removed.
-
-        Args:
-            registry_data: Remove the registry's volume too, and with it every image in it.
-
-        Raises UserError where something is left.
-        """
-        removed: list[str] = []
-        nodes, registry = self._look()
-        with self._steps.step("Deleting the cluster") as step:
-            if nodes:
-                self._k3d(step, "cluster", "delete", self._env.cluster)
-                removed.append(f"cluster {self._env.cluster} ({len(nodes)} containers)")
-            nodes, still = self._look()
-            remove_containers(c.name for c in (*nodes, *([still] if still else [])))
-            if registry:
-                removed.append(f"registry container {registry.name}")
-            removed += self._remove_volume(self._env.image_volume)
-            if registry_data and self._env.registry.volume:
-                removed += self._remove_volume(self._env.registry.volume)
-            removed += self._remove_network()
-        with self._steps.step("Removing the kubeconfigs"):
-            removed += self.remove_kubeconfigs()
-        return removed
-
-    def remove_kubeconfigs(self) -> list[str]:
-        """Removes this environment's files and its entries in the developer's own; returns what was removed."""
-        removed = []
-        for path in (self._paths.host, self._paths.devcontainer):
-            if path.exists():
-                path.unlink()
-                removed.append(str(path))
-        if unmerge(self._paths.merged, self._env.context):
-            removed.append(f"context {self._env.context} in {self._paths.merged}")
-        return removed
-
-    def write_kubeconfigs(self, *, switch: bool = False) -> list[str]:
-        """Writes both files from what k3d knows and merges the entries; returns the files that changed."""
-        text = capture(["k3d", "kubeconfig", "get", self._env.cluster], timeout=30).removeprefix("---\n")
-        changed = []
-        if write_private(self._paths.host, text):
-            changed.append(str(self._paths.host))
-        if write_private(self._paths.devcontainer, devcontainer_kubeconfig(text, self._env.load_balancer)):
-            changed.append(str(self._paths.devcontainer))
-        if self._paths.merged not in (self._paths.host, self._paths.devcontainer) and merge(
-            self._paths.merged, text, self._env.context, switch=switch
-        ):
-            changed.append(str(self._paths.merged))
-        return changed
+    def _advance(self, observation: Observation, assessment: Assessment, *, may_create: bool) -> Observation:
+        """Takes the one action that the state asks for, and looks again."""
+        state = assessment.state
+        unfinished = state in (State.PARTIAL, State.BROKEN) and not self._is_finished(observation)
+        if state is State.BROKEN and not assessment.restart and not self._waited:
+            self._waited = True
+            self._actions.append("waited until it worked")
+            return self._wait("Waiting for the cluster to settle", _SETTLE)
+        if state is State.ABSENT or (unfinished and state is State.PARTIAL):
+            if not may_create:
+                raise UserError(
+                    f"There is no cluster {self._environment.cluster} to start.", "", f"{just_command()} create"
+                )
+            self._create(observation)
+        elif state is State.PARTIAL:
+            self._actions += add_missing_parts(self._session, observation, assessment)
+        elif state is State.STOPPED:
+            self._start(observation)
+        elif self._restarted:
+            raise self._cannot_repair(assessment)
+        elif unfinished and may_create:
+            self._create(observation)
+            self._restarted = True
+        else:
+            self._restart(assessment)
+        return self._wait("Waiting for the nodes", _READY)
 
     # -- looking ------------------------------------------------------------------------------------------------
 
-    def _look(self) -> tuple[tuple[Container, ...], Container | None]:
-        return split(k3d_containers(), self._env)
-
     def _assess(self, observation: Observation) -> Assessment:
-        drifted = is_drifted(observation, self._env)
-        return assess(observation, self._env, self._created_from(observation) if drifted else None)
+        drifted = is_drifted(observation, self._environment)
+        return assess(observation, self._environment, _created_from(observation) if drifted else None)
 
-    def _created_from(self, observation: Observation) -> dict[str, Any] | None:
-        return read_marker(observation.server.name) if observation.server else None
+    def _wait(self, title: str, seconds: float) -> Observation:
+        """Looks until all works, or something is found that waiting cannot mend, or the time is over."""
+        with self._session.steps.step(title) as step:
+            refresh_host_kubeconfig(self._session)
+            deadline = time.monotonic() + seconds
+            while True:
+                observation = observe(self._environment)
+                assessment = self._assess(observation)
+                if assessment.state is not State.BROKEN or assessment.restart or time.monotonic() > deadline:
+                    return observation
+                self._forget_nodes(assessment)
+                step.note(" ".join(assessment.reasons))
+                time.sleep(_POLL)
 
-    def _observe_after_action(self) -> Observation:
-        """Looks again once the API has had its time; the kubeconfig is renewed first, the cluster may be a new one."""
-        with self._steps.step("Waiting for the nodes") as step:
-            self._refresh_host_kubeconfig()
-            return self._wait(_READY, step, lambda a: a.state is not State.BROKEN or a.restart)
-
-    def _wait_until_it_settles(self, assessment: Assessment) -> Observation:
-        with self._steps.step("Waiting for the cluster to settle") as step:
-            step.note(" ".join(assessment.reasons))
-            self._refresh_host_kubeconfig()
-            return self._wait(_SETTLE, step, lambda a: a.state is not State.BROKEN or a.restart)
-
-    def _wait(self, seconds: float, step: Step, done: Callable[[Assessment], bool]) -> Observation:
-        deadline = time.monotonic() + seconds
-        while True:
-            observation = observe(self._env)
-            assessment = self._assess(observation)
-            if done(assessment) or time.monotonic() > deadline:
-                return observation
-            for name in assessment.stale_nodes:
-                self._kubectl("delete", "node", name, "--ignore-not-found")
-            step.note(" ".join(assessment.reasons))
-            time.sleep(0.2)
-
-    def _refresh_host_kubeconfig(self) -> None:
-        """Renews the file that we ask the API with; k3d reads it from the server's container."""
-        try:
-            text = capture(["k3d", "kubeconfig", "get", self._env.cluster], timeout=30).removeprefix("---\n")
-        except CommandFailedError:  # the server does not run; the state says so better
-            return
-        write_private(self._paths.host, text)
+    def _forget_nodes(self, assessment: Assessment) -> None:
+        for name in assessment.stale_nodes:
+            self._session.kubectl("delete", "node", name, "--ignore-not-found")
 
     def _is_finished(self, observation: Observation) -> bool:
         """Whether the cluster may hold somebody's work.
@@ -252,121 +157,94 @@ class Reconciler:
         server = observation.server
         if server is None:
             return False  # what a cluster holds is in its server
-        return not server.config_hash or self._created_from(observation) is not None
+        return not server.config_hash or read_marker(server.name) is not None
 
     # -- acting -------------------------------------------------------------------------------------------------
 
-    def _create(self) -> None:
+    def _create(self, observation: Observation) -> None:
         from envkit.config import k3d_input
 
-        with self._steps.step("Creating the cluster") as step:
-            self._remove_network()
-            stream(
-                ["k3d", "cluster", "create", "--config", "-"],
-                lambda line: step.note(_k3d_message(line)),
-                stdin=k3d_input(self._env),
-                pass_fds=[self._lock_fd],
-                next_step=f"{just_command()} doctor   (then: {just_command()} create)",
-            )
+        self._check_machine(observation, creating=True)
+        if observation.nodes or observation.registry:
+            remove_unfinished(self._session, observation)
+            self._actions.append("removed an unfinished creation")
+        with self._session.steps.step("Creating the cluster") as step:
+            remove_network(self._session)
+            stdin = k3d_input(self._environment)
+            self._session.k3d(step, "cluster", "create", "--config", "-", stdin=stdin)
+        self._created = True
+        self._actions.append("created the cluster")
 
-    def _remove_unfinished(self, observation: Observation) -> None:
-        with self._steps.step("Removing an unfinished creation"):
-            parts = [*observation.nodes, *([observation.registry] if observation.registry else [])]
-            remove_containers(part.name for part in parts)
-            self._remove_volume(self._env.image_volume)
-            self._remove_network()
-
-    def _add_missing(self, observation: Observation, assessment: Assessment) -> list[str]:
-        """Makes the missing parts of a cluster that holds somebody's work; touches no other part."""
-        missing = dict(assessment.missing or {})
-        if "server" in missing:
-            raise UserError(
-                f"The cluster {self._env.cluster} has lost a server node.",
-                "What ran in it cannot be repaired; images in the registry stay.",
-                f"{just_command()} delete && {just_command()} create",
-            )
-        actions = []
-        if not all(node.running for node in observation.role("server")):
-            # New nodes join a running server.
-            with self._steps.step("Starting the server") as step:
-                docker("start", *(node.name for node in observation.role("server")), timeout=60)
-                step.note("")
-        if "registry" in missing:
-            with self._steps.step("Making the registry anew"):
-                if observation.registry:
-                    remove_containers([observation.registry.name])
-                run_registry_container(self._env)
-                wait_until_it_answers(self._env.registry, 30)
-            actions.append("made the registry anew")
-        if "loadbalancer" in missing:
-            with self._steps.step("Making the load balancer anew"):
-                remove_containers([self._env.load_balancer])
-                nodes, _ = self._look()
-                server = observation.server
-                assert server is not None, "a missing server was refused above"
-                run_load_balancer_container(self._env, server, nodes)
-            actions.append("made the load balancer anew")
-        if number := missing.get("agent", 0):
-            with self._steps.step(f"Adding {number} agent{'s' if number > 1 else ''}") as step:
-                remove_containers(node.name for node in observation.role("agent") if node.state == "created")
-                self._add_agents(step, number)
-            actions.append(f"added {number} agent{'s' if number > 1 else ''}")
-        return actions
-
-    def _add_agents(self, step: Step, number: int) -> None:
-        for _ in range(number):
-            nodes, _registry = self._look()
-            taken = {node.name for node in nodes}
-            for node in set(ask_api(self._paths.host).ready or {}) - taken:
-                # A node of the same name joins with a new password; Kubernetes would refuse it.
-                self._kubectl("delete", "node", node, "--ignore-not-found")
-            # k3d appends -0 to the name that it is given, so only the first agent can get its old name back.
-            prefix = f"{self._env.cluster}-agent"
-            index = next(i for i in range(1000) if not {f"k3d-{prefix}-{i}", f"k3d-{prefix}-{i}-0"} & taken)
-            name = prefix if index == 0 else f"{prefix}-{index}"
-            self._k3d(step, "node", "create", name, "--cluster", self._env.cluster, "--role", "agent", "--wait")
-        nodes, _registry = self._look()
-        update_targets(self._env, nodes)
+    def _start(self, observation: Observation) -> None:
+        self._check_machine(observation, creating=False)
+        with self._session.steps.step("Starting the cluster") as step:
+            self._k3d_start(step)
+        self._actions.append("started the cluster")
 
     def _restart(self, assessment: Assessment) -> None:
-        with self._steps.step("Restarting the cluster") as step:
+        with self._session.steps.step("Restarting the cluster") as step:
             step.note(" ".join(assessment.reasons))
-            self._k3d(step, "cluster", "stop", self._env.cluster)
-            self._k3d(step, "cluster", "start", self._env.cluster, "--wait", "--timeout=300s")
+            self._session.k3d(step, "cluster", "stop", self._environment.cluster)
+            self._k3d_start(step)
+        self._restarted = True
+        self._actions.append("restarted the cluster")
 
-    def _finish(self, observation: Observation, *, new: bool) -> list[str]:
-        """What a running cluster still lacks outside itself: kubeconfigs, the registry hint, our marker."""
-        actions = []
-        if new or not self._kubeconfigs_are_current():
-            with self._steps.step("Writing the kubeconfigs"):
-                if self.write_kubeconfigs(switch=new):
-                    actions.append("wrote the kubeconfigs")
+    def _k3d_start(self, step: Step) -> None:
+        self._session.k3d(step, "cluster", "start", self._environment.cluster, "--wait", "--timeout=300s")
+
+    def _check_machine(self, observation: Observation, *, creating: bool) -> None:
+        """Refuses before anything is made or started; raises UserError with every problem in one list."""
+        from envkit import preflight
+
+        with self._session.steps.step("Checking this machine"):
+            own = preflight.own_published_ports(observation)
+            checks = preflight.check_names(self._environment, observation)
+            if creating:
+                checks.append(preflight.check_config(self._environment))
+                checks += preflight.check_resources(self._environment)
+                checks += preflight.check_inotify()
+                checks += preflight.check_ports(self._environment.ports, own)
+            else:
+                # A drifted cluster starts with the ports that it was made with.
+                stopped = [
+                    part.name for part in (*observation.nodes, observation.registry) if part and not part.running
+                ]
+                wanted = {use for uses in published_ports(stopped).values() for use in uses}
+                uses = [use for use in self._environment.ports if (use.address, use.number) in wanted]
+                checks += preflight.check_ports(uses, own)
+            preflight.require(checks, "created" if creating else "started", self._session.steps.say)
+
+    def _finish(self, observation: Observation) -> None:
+        """Sees to what a running cluster still lacks outside itself: kubeconfigs, registry hint, our marker."""
+        if self._created or not kubeconfigs_are_current(self._session):
+            with self._session.steps.step("Writing the kubeconfigs"):
+                if write_kubeconfigs(self._session, switch=self._created):
+                    self._actions.append("wrote the kubeconfigs")
         if not observation.verified:
-            self._complete(observation, new=new)
-        leftover = [node.name for node in observation.nodes if node.role == "noRole"]
-        if leftover:  # k3d's helper, left by a k3d that was killed
-            remove_containers(leftover)
-        return actions
+            self._complete(observation)
+        # k3d's helper, left by a k3d that was killed
+        remove_containers(node.name for node in observation.nodes if node.role == "noRole")
 
-    def _complete(self, observation: Observation, *, new: bool) -> None:
+    def _complete(self, observation: Observation) -> None:
         """Marks a creation of ours as complete, once; from then on the cluster is somebody's."""
         server = observation.server
-        if server and server.config_hash and (new or read_marker(server.name) is None):
-            with self._steps.step("Publishing the registry"):
+        if server and server.config_hash and (self._created or read_marker(server.name) is None):
+            with self._session.steps.step("Publishing the registry"):
                 self._publish_registry()
-                known = server.config_hash == self._env.config_hash
-                write_marker(server.name, self._env.effective if known else {})
-        remember_verified(self._env.cluster, observation.nodes)
+                known = server.config_hash == self._environment.config_hash
+                write_marker(server.name, self._environment.effective if known else {})
+        remember_verified(self._environment.cluster, observation.nodes)
 
     def _publish_registry(self) -> None:
         """Writes the config map by which Tilt, Skaffold and others find the registry (KEP-1755).
 
         k3d writes one that says 127.0.0.1; images of that name cannot be pulled in the cluster.
         """
+        registry = self._environment.registry
         hosting = {
-            "host": self._env.registry.host_names[1],
-            "hostFromClusterNetwork": self._env.registry.cluster_names[0],
-            "hostFromContainerRuntime": self._env.registry.cluster_names[0],
+            "host": registry.host_names[1],
+            "hostFromClusterNetwork": registry.cluster_names[0],
+            "hostFromContainerRuntime": registry.cluster_names[0],
             "help": "https://k3d.io/stable/usage/registries/",
         }
         manifest = {
@@ -375,102 +253,24 @@ class Reconciler:
             "metadata": {"name": "local-registry-hosting", "namespace": "kube-public"},
             "data": {"localRegistryHosting.v1": "".join(f'{key}: "{value}"\n' for key, value in hosting.items())},
         }
-        self._kubectl("apply", "--filename=-", stdin=json.dumps(manifest))
-
-    def _kubeconfigs_are_current(self) -> bool:
-        """Whether all files are there and agree; that the cluster accepts the first was seen when it was asked."""
-        try:
-            text = self._paths.host.read_text(encoding="utf-8")
-            container = self._paths.devcontainer.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            return False
-        private = all(path.stat().st_mode & 0o077 == 0 for path in (self._paths.host, self._paths.devcontainer))
-        return (
-            private
-            and container == devcontainer_kubeconfig(text, self._env.load_balancer)
-            and has_current_entries(self._paths.merged, text, self._env.context)
-        )
-
-    def _check_before(self, observation: Observation, action: str) -> None:
-        from envkit import preflight
-
-        with self._steps.step("Checking this machine"):
-            own = preflight.own_published_ports(observation)
-            checks = preflight.check_names(self._env, observation)
-            if action == "created":
-                checks += [preflight.check_config(self._env), *preflight.check_resources(self._env)]
-                checks += preflight.check_inotify() + preflight.check_ports(self._env, own)
-            else:
-                stopped = [node.name for node in observation.nodes if not node.running]
-                if observation.registry and not observation.registry.running:
-                    stopped.append(observation.registry.name)
-                wanted = {port for ports in published_ports(stopped).values() for _, port in ports}
-                checks += [
-                    check
-                    for check in preflight.check_ports(self._env, own)
-                    if any(check.subject == f"Port {port}" for port in wanted)
-                ]
-            preflight.require(checks, action, self._steps.say)
-
-    def _remove_volume(self, name: str) -> list[str]:
-        if not inspect("volume", name):
-            return []
-        docker("volume", "rm", name, timeout=60)
-        return [f"volume {name}"]
-
-    def _remove_network(self) -> list[str]:
-        """Removes the cluster's network unless something else still uses it, such as a dev container."""
-        network = inspect("network", self._env.network)
-        if not network:
-            return []
-        if attached := [c["Name"] for c in (network[0].get("Containers") or {}).values()]:
-            self._steps.say(f"The network {self._env.network} stays: in use by {', '.join(sorted(attached))}.")
-            return []
-        docker("network", "rm", self._env.network, timeout=60)
-        return [f"network {self._env.network}"]
-
-    def _k3d(self, step: Step, *arguments: str) -> None:
-        stream(
-            ["k3d", *arguments],
-            lambda line: step.note(_k3d_message(line)),
-            pass_fds=[self._lock_fd],
-            next_step=f"{just_command()} doctor",
-        )
-
-    def _kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        return capture(
-            ["kubectl", f"--kubeconfig={self._paths.host}", "--request-timeout=20s", *arguments],
-            stdin=stdin,
-            timeout=30,
-            next_step=f"{just_command()} status",
-        )
+        self._session.kubectl("apply", "--filename=-", stdin=json.dumps(manifest))
 
     # -- ending -------------------------------------------------------------------------------------------------
 
-    def _outcome(self, observation: Observation, assessment: Assessment, actions: list[str]) -> Outcome:
+    def _outcome(self, observation: Observation, assessment: Assessment) -> Outcome:
         server = observation.server
-        drift: list[str] = []
-        if assessment.drifted:
-            created_from = self._created_from(observation)
-            drift = drift_between(created_from, self._env.effective) if created_from else ["(details are not known)"]
-        return Outcome(tuple(actions), tuple(drift), unknown_origin=bool(server and not server.config_hash))
+        drift = drift_between(_created_from(observation), self._environment.effective) if assessment.drifted else []
+        return Outcome(tuple(self._actions), tuple(drift), unknown_origin=bool(server and not server.config_hash))
 
     def _cannot_repair(self, assessment: Assessment) -> UserError:
+        cluster = self._environment.cluster
         return UserError(
-            f"The cluster {self._env.cluster} is {assessment.state} and could not be repaired.",
+            f"The cluster {cluster} is {assessment.state} and could not be repaired.",
             "\n".join(assessment.reasons),
-            f"docker logs --tail 50 k3d-{self._env.cluster}-server-0   (the cause)\n"
+            f"docker logs --tail 50 k3d-{cluster}-server-0   (the cause)\n"
             f"{just_command()} delete && {just_command()} create   (a new cluster; images in the registry stay)",
         )
 
 
-def _nothing_to_start(environment: Environment) -> UserError:
-    return UserError(f"There is no cluster {environment.cluster} to start.", "", f"{just_command()} create")
-
-
-def _k3d_message(line: str) -> str:
-    """The message of a k3d log line, without colour, level and counter."""
-    import re
-
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", line)
-    return re.sub(r"^[A-Z]{4}\[\d+\]\s*", "", plain).strip()
+def _created_from(observation: Observation) -> dict[str, Any] | None:
+    return read_marker(observation.server.name) if observation.server else None

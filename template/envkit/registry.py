@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from envkit.engine import CLUSTER_LABEL, ROLE_LABEL, docker, inspect
 from envkit.environment import Environment, Registry
@@ -38,7 +39,7 @@ def answers(port: int) -> bool:
         status, _ = _get(port, "/v2/")
     except OSError:
         return False
-    return status == 200
+    return status == HTTPStatus.OK
 
 
 def wait_until_it_answers(registry: Registry, seconds: float) -> None:
@@ -61,7 +62,7 @@ def use_of(registry: Registry) -> RegistryUse | None:
         last = ""
         while True:
             status, body = _get(registry.port, f"/v2/_catalog?n={_CATALOG_PAGE}" + (f"&last={last}" if last else ""))
-            page = json.loads(body).get("repositories") or [] if status == 200 else []
+            page = json.loads(body).get("repositories") or [] if status == HTTPStatus.OK else []
             names += page
             if len(page) < _CATALOG_PAGE:
                 break
@@ -106,7 +107,7 @@ def run_registry_container(environment: Environment) -> None:
     )
 
 
-def target_name(image: str, registry: Registry) -> str:
+def target_name(image: str) -> str:
     """The name that an image gets in the registry: its own without the host part, tagged `latest` if it has no tag.
 
     Raises UserError for a name that is not an image reference.
@@ -132,7 +133,7 @@ def push(image: str, registry: Registry, on_line: Callable[[str], None]) -> str:
 
     Raises UserError where neither has the image, or where the registry does not answer.
     """
-    target = target_name(image, registry)
+    target = target_name(image)
     if not answers(registry.port):
         raise UserError(
             f"The registry does not answer on http://127.0.0.1:{registry.port}/v2/.",

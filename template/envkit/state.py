@@ -75,14 +75,19 @@ def is_drifted(observation: Observation, environment: Environment) -> bool:
     return bool(server and server.config_hash and server.config_hash != environment.config_hash)
 
 
-def drift_between(created_from: Mapping[str, Any], effective: Mapping[str, Any]) -> list[str]:
-    """What has changed between two configurations, a line for each key: `agents: 2 -> 3`."""
+def drift_between(created_from: Mapping[str, Any] | None, effective: Mapping[str, Any]) -> list[str]:
+    """What has changed between two configurations, a line for each key: `agents: 2 -> 3`.
+
+    Where it is not known what a cluster was made from, one line says so.
+    """
+    if not created_from:
+        return ["(what exactly is not known)"]
     before, after = dict(_flattened(created_from)), dict(_flattened(effective))
-    lines = []
-    for key in sorted(before.keys() | after.keys()):
-        if before.get(key) != after.get(key):
-            lines.append(f"{key}: {before.get(key, '(not set)')} -> {after.get(key, '(not set)')}")
-    return lines
+    return [
+        f"{key}: {before.get(key, '(not set)')} -> {after.get(key, '(not set)')}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
 
 
 def _flattened(value: Any, prefix: str = "") -> list[tuple[str, str]]:
@@ -138,12 +143,20 @@ def _faults(observation: Observation, environment: Environment) -> tuple[list[st
             reasons.append(f"Not Ready: {', '.join(unready)}.")
         if stale:
             reasons.append(f"Listed by Kubernetes, without a container: {', '.join(stale)}.")
-        lost = [name for name in (HOST_RECORD, environment.registry.name) if name not in api.dns_records]
-        if lost:
-            reasons.append(f"Unknown to the cluster's DNS: {', '.join(lost)}.")
+        if wrong := _wrong_records(observation, environment, api.dns_records):
+            reasons.append(f"Unknown to the cluster's DNS, or under an old address: {', '.join(wrong)}.")
             restart = True
     if not observation.registry_answers:
         reasons.append(f"The registry does not answer on 127.0.0.1:{environment.registry.port}.")
-    if observation.registry and environment.network not in observation.registry.networks:
+    if observation.registry and environment.network not in observation.registry.addresses:
         reasons.append(f"The registry is not on the network {environment.network}.")
     return reasons, restart, stale
+
+
+def _wrong_records(observation: Observation, environment: Environment, records: Mapping[str, str]) -> list[str]:
+    """Names that pods cannot resolve, or to an address that another container has by now."""
+    lost = [name for name in (HOST_RECORD, environment.registry.name) if name not in records]
+    parts = [part for part in (*observation.nodes, observation.registry) if part]
+    present = {part.name: part.addresses.get(environment.network, "") for part in parts}
+    moved = [name for name, address in records.items() if present.get(name) and present[name] != address]
+    return lost + sorted(moved)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,9 +14,12 @@ from envkit.errors import UserError
 from envkit.kubeconfig import has_current_entries, kubeconfig_paths
 from envkit.observation import Observation, observe
 from envkit.paths import just_command
-from envkit.registry import RegistryUse, use_of
+from envkit.registry import use_of
 from envkit.report import new_table, plain, print_report
-from envkit.state import Assessment, State, assess, drift_between, is_drifted
+from envkit.state import State, assess, drift_between, is_drifted
+
+UNKNOWN = "unknown"
+"""Stands for the state where Docker does not answer."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +95,18 @@ def gather(environment: Environment) -> Status:
         observation = observe(environment)
     except UserError as error:
         reasons = tuple(part for part in (error.what, *error.why.splitlines()) if part)
-        return _status(environment, Observation((), None), None, None, reasons, (), error.next_step)
-    created_from = _created_from(observation) if is_drifted(observation, environment) else None
+        return _status(environment, Observation((), None), state=UNKNOWN, reasons=reasons, next_step=error.next_step)
+    server = observation.server
+    drifted = is_drifted(observation, environment)
+    created_from = read_marker(server.name) if server and drifted else None
     assessment = assess(observation, environment, created_from)
-    drift = drift_between(created_from, environment.effective) if created_from else []
-    if assessment.drifted and not drift:
-        drift = ["k3d.yaml or .env (what exactly is not known)"]
-    use = use_of(environment.registry) if observation.registry_answers else None
-    return _status(environment, observation, assessment, use, assessment.reasons, tuple(drift), "")
+    return _status(
+        environment,
+        observation,
+        state=assessment.state,
+        reasons=assessment.reasons,
+        drift=drift_between(created_from, environment.effective) if drifted else [],
+    )
 
 
 def print_json(status: Status) -> None:
@@ -140,26 +148,23 @@ def _registry_line(registry: dict[str, Any]) -> str:
     return f"{registry['host']}  answers, {registry['repositories']} repositories{size}"
 
 
-def _created_from(observation: Observation) -> dict[str, Any] | None:
-    return read_marker(observation.server.name) if observation.server else None
-
-
 def _status(
     environment: Environment,
     observation: Observation,
-    assessment: Assessment | None,
-    use: RegistryUse | None,
+    *,
+    state: str,
     reasons: tuple[str, ...],
-    drift: tuple[str, ...],
-    next_step: str,
+    drift: Sequence[str] = (),
+    next_step: str = "",
 ) -> Status:
     api = observation.api
     ready = api.ready if api else None
     http = environment.port("HTTP_PORT")
+    use = use_of(environment.registry) if observation.registry_answers else None
     return Status(
         cluster=environment.cluster,
         context=environment.context,
-        state=str(assessment.state) if assessment else "unknown",
+        state=str(state),
         reasons=reasons,
         kubernetes=", ".join(api.versions) if api else "",
         image=environment.image,
@@ -174,8 +179,8 @@ def _status(
         },
         kubeconfigs=_kubeconfigs(environment, api_answers=ready is not None),
         ingress=f"http://localhost:{http}" if http else "",
-        drift=drift,
-        next_step=next_step or _next_step(assessment, drift),
+        drift=tuple(drift),
+        next_step=next_step or _next_step(state, drift),
     )
 
 
@@ -204,13 +209,11 @@ def _kubeconfigs(environment: Environment, *, api_answers: bool) -> tuple[Kubeco
     )
 
 
-def _next_step(assessment: Assessment | None, drift: tuple[str, ...]) -> str:
+def _next_step(state: str, drift: Sequence[str]) -> str:
     just = just_command()
-    if assessment is None:
-        return f"{just} doctor"
-    if assessment.state is State.STOPPED:
+    if state == State.STOPPED:
         return f"{just} start"
-    if assessment.state is not State.RUNNING:
+    if state != State.RUNNING:
         return f"{just} create"
     if drift:
         return f"{just} delete && {just} create   (applies the drift; images in the registry stay)"

@@ -1,0 +1,76 @@
+"""The kubeconfigs of a cluster as a whole: written, checked and removed together."""
+
+from __future__ import annotations
+
+from envkit.errors import CommandFailedError
+from envkit.files import write_private
+from envkit.kubeconfig import devcontainer_kubeconfig, has_current_entries, merge, unmerge
+from envkit.process import capture
+from envkit.session import Session
+
+_SECONDS = 30
+
+
+def write_kubeconfigs(session: Session, *, switch: bool = False) -> list[str]:
+    """Writes both files from what k3d knows and merges the entries; returns the files that changed.
+
+    Args:
+        session: The run.
+        switch: Make the cluster's context the current one.
+
+    Raises UserError where k3d has no kubeconfig, or where a file cannot be written.
+    """
+    text = _from_k3d(session)
+    paths = session.kubeconfigs
+    changed = []
+    if write_private(paths.host, text):
+        changed.append(str(paths.host))
+    if write_private(paths.devcontainer, devcontainer_kubeconfig(text, session.environment.load_balancer)):
+        changed.append(str(paths.devcontainer))
+    is_own = paths.merged in (paths.host, paths.devcontainer)
+    if not is_own and merge(paths.merged, text, session.environment.context, switch=switch):
+        changed.append(str(paths.merged))
+    return changed
+
+
+def refresh_host_kubeconfig(session: Session) -> None:
+    """Renews the file that the API is asked with, where the server runs; it may be a new cluster's."""
+    try:
+        text = _from_k3d(session)
+    except CommandFailedError:  # the server does not run, and the state of the cluster says so better
+        return
+    write_private(session.kubeconfigs.host, text)
+
+
+def kubeconfigs_are_current(session: Session) -> bool:
+    """Whether all files are there and agree. That the cluster accepts the first was seen when its API was asked."""
+    paths = session.kubeconfigs
+    try:
+        text = paths.host.read_text(encoding="utf-8")
+        container = paths.devcontainer.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    private = all(path.stat().st_mode & 0o077 == 0 for path in (paths.host, paths.devcontainer))
+    return (
+        private
+        and container == devcontainer_kubeconfig(text, session.environment.load_balancer)
+        and has_current_entries(paths.merged, text, session.environment.context)
+    )
+
+
+def remove_kubeconfigs(session: Session) -> list[str]:
+    """Removes this environment's files and its entries in the developer's own; returns what was removed."""
+    paths = session.kubeconfigs
+    removed = []
+    for path in (paths.host, paths.devcontainer):
+        if path.exists():
+            path.unlink()
+            removed.append(str(path))
+    if unmerge(paths.merged, session.environment.context):
+        removed.append(f"context {session.environment.context} in {paths.merged}")
+    return removed
+
+
+def _from_k3d(session: Session) -> str:
+    text = capture(["k3d", "kubeconfig", "get", session.environment.cluster], timeout=_SECONDS)
+    return text.removeprefix("---\n")

@@ -1,0 +1,84 @@
+"""Taking things away: the whole environment, or what an interrupted creation has left."""
+
+from __future__ import annotations
+
+from envkit.cluster_kubeconfigs import remove_kubeconfigs
+from envkit.engine import docker, inspect, remove_containers
+from envkit.environment import Environment
+from envkit.observation import Observation
+from envkit.session import Session
+
+_SECONDS = 60
+
+
+def delete(session: Session, *, registry_data: bool) -> list[str]:
+    """Removes cluster, registry, network and kubeconfigs; returns what was removed.
+
+    Args:
+        session: The run.
+        registry_data: Remove the registry's volume too, and with it every image in it.
+
+    Raises UserError where something could not be removed.
+    """
+    environment = session.environment
+    removed: list[str] = []
+    nodes, registry = session.containers()
+    if nodes or registry:
+        with session.steps.step("Deleting the cluster") as step:
+            if nodes:
+                session.k3d(step, "cluster", "delete", environment.cluster)
+                removed.append(f"cluster {environment.cluster} ({len(nodes)} containers)")
+            # k3d leaves a registry that it did not make itself, or that another network uses too.
+            left, left_registry = session.containers()
+            remove_containers(container.name for container in (*left, left_registry) if container)
+            if registry:
+                removed.append(f"registry container {registry.name}")
+    # Docker removes what k3d did not; k3d has usually done it.
+    removed += remove_volume(environment.image_volume)
+    if registry_data and environment.registry.volume:
+        removed += remove_volume(environment.registry.volume)
+    removed += remove_network(session)
+    return removed + remove_kubeconfigs(session)
+
+
+def remove_unfinished(session: Session, observation: Observation) -> None:
+    """Removes what an interrupted creation has left; the registry's volume stays."""
+    with session.steps.step("Removing an unfinished creation"):
+        parts = (*observation.nodes, observation.registry)
+        remove_containers(part.name for part in parts if part)
+        remove_volume(session.environment.image_volume)
+        remove_network(session)
+
+
+def remove_volume(name: str) -> list[str]:
+    """Removes a volume; returns what was removed."""
+    if not inspect("volume", name):
+        return []
+    docker("volume", "rm", name, timeout=_SECONDS)
+    return [f"volume {name}"]
+
+
+def remove_network(session: Session) -> list[str]:
+    """Removes the cluster's network unless something else still uses it, such as a dev container."""
+    name = session.environment.network
+    network = inspect("network", name)
+    if not network:
+        return []
+    if attached := sorted(container["Name"] for container in (network[0].get("Containers") or {}).values()):
+        session.steps.say(f"The network {name} stays: in use by {', '.join(attached)}.")
+        return []
+    docker("network", "rm", name, timeout=_SECONDS)
+    return [f"network {name}"]
+
+
+def remove_local_images(environment: Environment) -> list[str]:
+    """Removes the names that local images have for this environment's registry; returns what was removed.
+
+    An image that has another name too stays under that name.
+    """
+    hosts = (*environment.registry.host_names, *environment.registry.cluster_names)
+    names = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
+    owned = [name for name in names if name.startswith(tuple(f"{host}/" for host in hosts))]
+    if owned:
+        docker("rmi", *owned, timeout=_SECONDS)
+    return [f"image {name}" for name in owned]
