@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from envkit import install, localhost_names, mise, paths, process, tool_versions
+from envkit import consent, install, localhost_names, mise, paths, process, tool_versions
 from envkit.progress import Steps
 
 REGISTRY = "k3d-shop-registry.localhost"
@@ -154,7 +154,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(tool_versions, "ROOT", tmp_path / "repo")
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(install, "_is_root", lambda: False)
-    monkeypatch.setattr(install, "_can_ask", lambda: False)
+    monkeypatch.setattr(consent, "can_ask", lambda: False)
     monkeypatch.setattr(localhost_names, "resolves", lambda name: name in machine.resolving)
     machine.resolving.add(REGISTRY)
     return machine

@@ -6,13 +6,12 @@ import functools
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from envkit import localhost_names, mise
+from envkit import consent, localhost_names, mise
 from envkit.errors import CommandFailedError, UserError
 from envkit.paths import TOOLS_BIN, just_command
 from envkit.process import capture, find_tool, stream
@@ -83,7 +82,8 @@ def run_install(
     failed, failures = _carry_out(plan, steps)
     failures = plan.impossible + failures + _still_wrong(plan, failed, registry_host)
     if plan.uses_mise and any(s.is_link for s in tool_statuses(names)):
-        steps.say(f"The recipes use these tools by themselves. For your own shell: {mise.activation_hint()}")
+        steps.say("The recipes use these tools by themselves. For your own shell:")
+        steps.say(f"  {mise.activation_hint()}")
     if failures:
         raise _summary(failures)
 
@@ -204,7 +204,7 @@ def _as_root(command: list[str], step: Step) -> None:
             next_step=f"As root: {' '.join(command)}",
         )
     else:
-        argv = ["sudo", *([] if _can_ask() else ["-n"]), *command]
+        argv = ["sudo", *([] if consent.can_ask() else ["-n"]), *command]
     try:
         stream(argv, step.note, env={"DEBIAN_FRONTEND": "noninteractive"}, next_step=by_hand)
     except CommandFailedError as error:
@@ -229,12 +229,10 @@ def _show(plan: _Plan, steps: Steps) -> None:
 
 
 def _confirm(plan: _Plan, assume_yes: bool) -> None:
-    if not plan.actions or not _can_ask():
+    if not plan.actions or not consent.can_ask():
         return
-    if not assume_yes:
-        print("Go on? [Y/n] ", end="", file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip().lower() not in ("", "y", "yes"):
-            raise UserError("Nothing was installed.", next_step=f"{just_command()} install")
+    if not assume_yes and not consent.agrees("Go on?"):
+        raise UserError("Nothing was installed.", next_step=f"{just_command()} install")
     if plan.needs_sudo and (sudo := find_tool("sudo")):
         # The password is asked for now, because the list of steps would be drawn over the question.
         subprocess.run([sudo, "-v"], check=False)
@@ -326,7 +324,3 @@ def _freed_from_link(status: ToolStatus) -> bool:
 
 def _is_root() -> bool:
     return os.geteuid() == 0
-
-
-def _can_ask() -> bool:
-    return sys.stdin.isatty() and sys.stderr.isatty()

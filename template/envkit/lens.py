@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from envkit import consent
 from envkit.download import fetch, platform_name, sha256_of
 from envkit.errors import UserError
 from envkit.paths import just_command, state_dir
@@ -246,10 +247,9 @@ def _install_on_macos(steps: Steps, program: _Program) -> None:
 
 
 def _confirm(program: _Program, assume_yes: bool) -> None:
-    if assume_yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if assume_yes or not consent.can_ask():
         return
-    print(f"Install {program.title} {program.version}? [Y/n] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("", "y", "yes"):
+    if not consent.agrees(f"Install {program.title} {program.version}?"):
         raise UserError(f"{program.title} was not installed.", next_step=f"{just_command()} install-lens")
 
 

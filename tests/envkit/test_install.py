@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
+
 import pytest
-from envkit import install
+from envkit import consent, install
 from envkit.errors import UserError
 from fake_tools import REGISTRY, RIGHT, Machine
 
@@ -149,9 +151,7 @@ def test_another_distribution_is_told_what_to_install(machine: Machine) -> None:
     assert "Install the package buildah" in error.value.next_step
 
 
-def test_macos_is_told_that_buildah_does_not_exist_there(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_macos_is_told_that_buildah_does_not_exist_there(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
     machine.add_right_tools(but="buildah")
     machine.add("brew", "")
@@ -219,7 +219,7 @@ def test_for_create_only_its_tools_are_looked_at(machine: Machine) -> None:
     shown = machine.install(only="create")
 
     assert "kubectl 1.36.4: mise" in shown
-    for name in ("helm", "node", "buildah", "libnss-myhostname"):
+    for name in ("helm", "node", "buildah", "libnss-myhostname", "does not resolve"):
         assert name not in shown
 
 
@@ -265,7 +265,7 @@ def test_without_apt_the_line_for_the_hosts_file_is_shown(machine: Machine) -> N
     assert machine.calls == []
 
 
-@pytest.mark.parametrize("answer", ["n", "no", "what?"])
+@pytest.mark.parametrize("answer", ["n\n", "no\n", "what?\n", ""], ids=["n", "no", "what", "Ctrl-D"])
 def test_a_person_can_say_no(machine: Machine, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
     machine.add_right_tools(but="k3d")
     machine.add_mise({"k3d": RIGHT["k3d"]})
@@ -277,7 +277,7 @@ def test_a_person_can_say_no(machine: Machine, monkeypatch: pytest.MonkeyPatch, 
     assert machine.calls == []
 
 
-@pytest.mark.parametrize("answer", ["", "y", "Yes"])
+@pytest.mark.parametrize("answer", ["\n", "y\n", "Yes\n"], ids=["Enter", "y", "Yes"])
 def test_a_person_can_say_yes(machine: Machine, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
     machine.add_right_tools(but="buildah")
     machine.add_package_manager("apt-get", {"buildah": RIGHT["buildah"]})
@@ -293,7 +293,7 @@ def test_a_person_can_say_yes(machine: Machine, monkeypatch: pytest.MonkeyPatch,
 def test_nobody_is_asked_who_said_yes_beforehand(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.add_right_tools(but="k3d")
     machine.add_mise({"k3d": RIGHT["k3d"]})
-    _type(monkeypatch, "n")
+    _type(monkeypatch, "n\n")
 
     machine.install(assume_yes=True)
 
@@ -302,7 +302,5 @@ def test_nobody_is_asked_who_said_yes_beforehand(machine: Machine, monkeypatch: 
 
 def _type(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
     """Puts a person at a terminal who types this."""
-    import io
-
-    monkeypatch.setattr(install, "_can_ask", lambda: True)
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{answer}\n"))
+    monkeypatch.setattr(consent, "can_ask", lambda: True)
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from envkit import lens
+from envkit import consent, lens
 from envkit.download import platform_name, sha256_of
 from envkit.errors import UserError
 from envkit.progress import Steps
@@ -103,9 +103,22 @@ def test_a_second_installation_fetches_nothing(web: WebServer, monkeypatch: pyte
     assert web.asked == []
 
 
-def test_a_wrong_sum_installs_nothing(
+def test_an_earlier_release_that_was_brought_is_replaced(
     desktop: Machine, web: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    launcher = desktop.home / ".local" / "bin" / "freelens"
+    earlier = desktop.add("Freelens-1.0.AppImage", "", folder=desktop.home / ".local" / "share" / "envkit" / "lens")
+    launcher.parent.mkdir(parents=True)
+    launcher.symlink_to(earlier)
+    monkeypatch.setenv("PATH", f"{desktop.bin}:{launcher.parent}")
+    name = publish(web, monkeypatch, "freelens")
+
+    install("freelens")
+
+    assert launcher.resolve().name == name
+
+
+def test_a_wrong_sum_installs_nothing(desktop: Machine, web: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
     name = publish(web, monkeypatch, "freelens")
     (path,) = web.files
     web.files[path] = b"something else"
@@ -170,6 +183,17 @@ def test_freelens_is_not_spoken_ill_of() -> None:
 
 
 @pytest.mark.usefixtures("desktop")
+@pytest.mark.usefixtures("desktop")
+def test_a_person_can_say_no(web: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consent, "can_ask", lambda: True)
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+
+    with pytest.raises(UserError, match="Freelens was not installed"):
+        install("freelens")
+
+    assert web.asked == []
+
+
 def test_none_installs_nothing(web: WebServer) -> None:
     assert "lens is none" in install("none")
     assert web.asked == []
@@ -215,9 +239,7 @@ def test_it_starts_detached_with_the_kubeconfig_of_this_environment(
     assert f"Freelens is starting with {kubeconfig}" in capsys.readouterr().out
 
 
-def test_its_output_goes_to_a_log(
-    desktop: Machine, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_its_output_goes_to_a_log(desktop: Machine, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend("freelens", "echo hello; echo trouble >&2", monkeypatch)
 
     lens.run_lens(lens="freelens", kubeconfig=kubeconfig)
@@ -225,9 +247,8 @@ def test_its_output_goes_to_a_log(
     assert (desktop.folder / "state" / "freelens.log").read_text() == "hello\ntrouble\n"
 
 
-def test_a_program_that_ends_at_once_shows_why(
-    desktop: Machine, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("desktop")
+def test_a_program_that_ends_at_once_shows_why(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend("freelens", "echo 'cannot open display'; exit 3", monkeypatch)
 
     with pytest.raises(UserError, match="ended at once with exit status 3") as error:

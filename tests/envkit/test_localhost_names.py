@@ -25,6 +25,5 @@ def test_a_resolver_that_hangs_counts_as_no_answer(monkeypatch: pytest.MonkeyPat
 def test_the_command_writes_exactly_the_line() -> None:
     assert localhost_names.hosts_line("k3d-a.localhost") == "127.0.0.1 k3d-a.localhost"
     assert (
-        localhost_names.hosts_command("k3d-a.localhost")
-        == "echo '127.0.0.1 k3d-a.localhost' | sudo tee -a /etc/hosts"
+        localhost_names.hosts_command("k3d-a.localhost") == "echo '127.0.0.1 k3d-a.localhost' | sudo tee -a /etc/hosts"
     )

@@ -28,9 +28,7 @@ def test_the_lock_file_vouches_for_every_tool_on_every_platform() -> None:
     for name, version in tool_versions.pins().items():
         (entry,) = LOCK["tools"][name]
         assert entry["version"] == version
-        platforms = {
-            key.removeprefix("platforms."): value for key, value in entry.items() if "platforms." in key
-        }
+        platforms = {key.removeprefix("platforms."): value for key, value in entry.items() if "platforms." in key}
         assert platforms.keys() == PLATFORMS
         for platform in platforms.values():
             assert re.fullmatch(r"sha256:[0-9a-f]{64}", platform["checksum"])
@@ -50,9 +48,7 @@ def test_only_what_the_lock_file_vouches_for_is_installed() -> None:
     assert (settings["lockfile"], settings["locked"]) == (True, True)
 
 
-def test_mise_is_fetched_where_it_is_missing(
-    machine: Machine, web: WebServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mise_is_fetched_where_it_is_missing(machine: Machine, web: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
     binary = serve_mise(machine, web, monkeypatch)
     monkeypatch.setitem(mise._SHA256, platform_name(), hashlib.sha256(binary).hexdigest())
     machine.add_right_tools(but="k3d")
@@ -93,9 +89,7 @@ def test_a_mise_that_ignores_the_lock_file_is_not_used(
     assert len(web.asked) == 1
 
 
-def test_offline_mise_is_not_fetched(
-    machine: Machine, web: WebServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_offline_mise_is_not_fetched(machine: Machine, web: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
     serve_mise(machine, web, monkeypatch)
     monkeypatch.setenv("MISE_OFFLINE", "1")
     machine.add_right_tools(but="k3d")
@@ -107,9 +101,7 @@ def test_offline_mise_is_not_fetched(
     assert web.asked == []
 
 
-def test_mise_trusts_this_repository_and_looks_no_further_up(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mise_trusts_this_repository_and_looks_no_further_up(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MISE_TRUSTED_CONFIG_PATHS", "/a")
     monkeypatch.setenv("MISE_URL_REPLACEMENTS", "{}")
     machine.add_right_tools(but="k3d")
@@ -119,9 +111,7 @@ def test_mise_trusts_this_repository_and_looks_no_further_up(
 
     machine.install()
 
-    env = dict(
-        line.split("=", 1) for line in (machine.folder / "env").read_text().splitlines() if "=" in line
-    )
+    env = dict(line.split("=", 1) for line in (machine.folder / "env").read_text().splitlines() if "=" in line)
     assert env["MISE_TRUSTED_CONFIG_PATHS"] == f"/a:{ROOT}/.mise.toml"
     assert env["MISE_CEILING_PATHS"] == str(ROOT.parent)
     assert env["MISE_URL_REPLACEMENTS"] == "{}"

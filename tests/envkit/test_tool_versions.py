@@ -42,9 +42,7 @@ def test_only_k3d_and_kubectl_are_needed_to_create_a_cluster() -> None:
         ("mise", "2026.9.15 linux-x64 (2026-09-27)", "2026.9.15"),
     ],
 )
-def test_the_version_is_read_from_what_the_tool_prints(
-    machine: Machine, name: str, output: str, version: str
-) -> None:
+def test_the_version_is_read_from_what_the_tool_prints(machine: Machine, name: str, output: str, version: str) -> None:
     path = machine.add("python3" if name == "python" else name, f"cat <<'END'\n{output}\nEND")
 
     assert (status_of(name).version, status_of(name).path, status_of(name).ok) == (version, path, True)
@@ -125,9 +123,7 @@ def test_a_working_python_is_found_behind_a_broken_shim_and_an_old_one(machine: 
 
 
 def test_a_python_of_pyenv_counts(machine: Machine) -> None:
-    right = machine.add(
-        "python3", "echo Python 3.12.1", folder=machine.home / ".pyenv" / "versions" / "3.12.1" / "bin"
-    )
+    right = machine.add("python3", "echo Python 3.12.1", folder=machine.home / ".pyenv" / "versions" / "3.12.1" / "bin")
 
     assert status_of("python").path == right
 
