@@ -77,7 +77,7 @@ def fetch(
         executable: The file may be run by everyone.
 
     Raises:
-        UserError: It could not be fetched, or has another sum.
+        UserError: It could not be fetched or written, or has another sum.
     """
     mode = 0o755 if executable else 0o644
     if target.is_file() and sha256_of(target) == sha256:
@@ -90,6 +90,17 @@ def fetch(
             f"{MIRROR_VARIABLE} must begin with https://, http:// or file://.",
             f"Correct it, or unset {MIRROR_VARIABLE}.",
         )
+    try:
+        _fetch(address, sha256, target, note, mode)
+    except OSError as error:
+        raise UserError(
+            f"{target} could not be written.",
+            str(error),
+            "Make room there, or get the right to write there; then repeat the command.",
+        ) from error
+
+
+def _fetch(address: str, sha256: str, target: Path, note: Callable[[str], None], mode: int) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     partial = Path(name)

@@ -249,6 +249,9 @@ def _carry_out(plan: _Plan, steps: Steps) -> tuple[set[str], list[UserError]]:
         except UserError as error:
             failed.add(action.tool)
             failures.append(error)
+        except OSError as error:
+            failed.add(action.tool)
+            failures.append(UserError(f"{action.title} could not be installed.", str(error)))
     return failed, failures
 
 

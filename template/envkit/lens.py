@@ -179,15 +179,20 @@ def run_lens(*, lens: Lens, kubeconfig: Path) -> None:
 
 def _start(program: _Program, command: list[str], kubeconfig: Path) -> None:
     log = state_dir() / f"{program.cask}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            env=tool_environment({"KUBECONFIG": str(kubeconfig)}),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    try:
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                env=tool_environment({"KUBECONFIG": str(kubeconfig)}),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise UserError(
+            f"{program.title} could not be started.", str(error), f"{just_command()} install-lens"
+        ) from error
     try:
         status = process.wait(timeout=_STARTUP_SECONDS)
     except subprocess.TimeoutExpired:
@@ -221,14 +226,20 @@ def _install_appimage(steps: Steps, lens: str, program: _Program) -> None:
     target = _appimage(lens)
     with steps.step(f"{program.title} {program.version}") as step:
         fetch(f"{program.release}/{name}", sha256, target, note=step.note, executable=True)
-        launcher = Path.home() / ".local" / "bin" / lens
-        launcher.parent.mkdir(parents=True, exist_ok=True)
-        if launcher.is_symlink():
-            launcher.unlink()
-        if not launcher.exists():
-            launcher.symlink_to(target)
+        try:
+            _link_launcher(Path.home() / ".local" / "bin" / lens, target)
+        except OSError as error:
+            raise UserError(f"{program.title} is installed, but has no launcher.", str(error), str(target)) from error
     if not _can_mount_appimages():
         steps.say("It is unpacked at each start, because FUSE 2 is missing (sudo apt-get install libfuse2).")
+
+
+def _link_launcher(launcher: Path, target: Path) -> None:
+    launcher.parent.mkdir(parents=True, exist_ok=True)
+    if launcher.is_symlink():
+        launcher.unlink()
+    if not launcher.exists():
+        launcher.symlink_to(target)
 
 
 def _install_on_macos(steps: Steps, program: _Program) -> None:

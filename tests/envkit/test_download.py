@@ -71,6 +71,13 @@ def test_a_connection_that_ends_early_is_told_from_a_wrong_file(web: WebServer, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_target_that_cannot_be_written_is_no_traceback(web: WebServer, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(UserError, match="could not be written"):
+        download.fetch(f"{web.url}/tool", SHA256, tmp_path / "file" / "tool")
+
+
 def test_a_server_that_is_down_is_no_traceback(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="could not be downloaded"):
         download.fetch("http://127.0.0.1:1/tool", SHA256, tmp_path / "tool")

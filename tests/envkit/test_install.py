@@ -200,6 +200,16 @@ def test_all_failures_are_listed_at_the_end(machine: Machine) -> None:
     assert (machine.tools_bin / "k3d").exists()
 
 
+def test_a_folder_that_cannot_be_written_is_no_traceback(machine: Machine) -> None:
+    machine.add_right_tools(but="k3d")
+    machine.add_mise({"k3d": RIGHT["k3d"]})
+    machine.tools_bin.parent.mkdir(parents=True)
+    machine.tools_bin.touch()
+
+    with pytest.raises(UserError, match=r"k3d 5\.9\.0 could not be installed"):
+        machine.install()
+
+
 def test_a_package_that_is_too_old_is_not_called_a_success(machine: Machine) -> None:
     machine.add_right_tools(but="buildah")
     machine.add_package_manager("apt-get", {"buildah": "echo buildah version 1.19.6"})

@@ -257,6 +257,17 @@ def test_a_program_that_ends_at_once_shows_why(kubeconfig: Path, monkeypatch: py
     assert error.value.why == "cannot open display"
 
 
+@pytest.mark.usefixtures("desktop")
+def test_a_program_that_cannot_be_run_is_no_traceback(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = pretend("freelens", "", monkeypatch)
+    path.chmod(0o644)
+
+    with pytest.raises(UserError, match="Freelens could not be started") as error:
+        lens.run_lens(lens="freelens", kubeconfig=kubeconfig)
+
+    assert error.value.next_step == "just install-lens"
+
+
 def test_without_fuse_the_appimage_unpacks_itself(
     desktop: Machine, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
