@@ -1,0 +1,207 @@
+"""Measures generation, the no-op `create` and the cold `create` against the raw tools."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pairs import Result, Side, call, compare
+from report import page, plot, table
+
+ROOT = Path(__file__).resolve().parent.parent
+_CLUSTER = "bench-dev"
+_RAW = "bench-raw"
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where everything happens: a folder of its own, which is also HOME.
+
+    Attributes:
+        folder: The folder.
+        env: The environment of every command.
+        template: A copy of the template as it is in the working tree.
+    """
+
+    folder: Path
+    env: dict[str, str]
+    template: Path
+
+
+def main() -> int:
+    """Runs the comparisons; exit status 1 where a limit is exceeded."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"which comparisons; all without: {', '.join(COMPARISONS)}")
+    parser.add_argument("--runs", type=int, default=5, help="counted runs of each side (default: 5)")
+    parser.add_argument("--save", action="store_true", help="write bench/results.md and bench/results.svg")
+    arguments = parser.parse_args()
+    unknown = sorted(set(arguments.names) - COMPARISONS.keys())
+    if unknown:
+        parser.error(f"no such comparison: {', '.join(unknown)} (there are: {', '.join(COMPARISONS)})")
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        workplace = prepare(Path(folder))
+        results = [COMPARISONS[name](workplace, arguments.runs) for name in arguments.names or COMPARISONS]
+    print(f"\n{table(results)}")
+    if arguments.save:
+        (ROOT / "bench" / "results.md").write_text(page(results), encoding="utf-8")
+        plot(results, ROOT / "bench" / "results.svg")
+    exceeded = [result.name for result in results if result.ratio > result.limit]
+    if exceeded:
+        print(f"\nOver the limit: {', '.join(exceeded)}", file=sys.stderr)
+    return 1 if exceeded else 0
+
+
+def prepare(folder: Path) -> Workplace:
+    """Copies the template and makes an environment of variables in which nothing of the person's own is touched."""
+    home = folder / "home"
+    home.mkdir()
+    env = os.environ | {"HOME": str(home), "ENVKIT_STATE_DIR": str(folder / "state")}
+    env.pop("KUBECONFIG", None)
+    template = folder / "template"
+    listed = call(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], env=dict(os.environ), cwd=ROOT
+    )
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).exists():
+            (template / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, template / name, follow_symlinks=False)
+    return Workplace(folder, env, template)
+
+
+def generation(workplace: Workplace, runs: int) -> Result:
+    """The whole template against a template of one file, both by `copier copy` from a folder."""
+    tiny = workplace.folder / "tiny"
+    (tiny / "template").mkdir(parents=True)
+    (tiny / "copier.yml").write_text("name: {type: str, default: x}\n_subdirectory: template\n", encoding="utf-8")
+    (tiny / "template" / "file.txt.jinja").write_text("{{ name }}\n", encoding="utf-8")
+
+    def copy(template: Path, destination: Path) -> Callable[[], None]:
+        def run() -> None:
+            call(
+                ["copier", "copy", "--quiet", "--defaults", "--trust", template, destination],
+                env=workplace.env,
+            )
+
+        return run
+
+    def side(name: str, template: Path) -> Side:
+        destination = workplace.folder / f"generated-{template.name}"
+        return Side(name, copy(template, destination), lambda: shutil.rmtree(destination, ignore_errors=True))
+
+    return compare(
+        "generation",
+        side("this template", workplace.template),
+        side("a template of one file", tiny),
+        runs=runs,
+        limit=1.5,
+    )
+
+
+def no_op_create(workplace: Workplace, runs: int) -> Result:
+    """`just create` on a running cluster against the two commands by which a person would look."""
+    repository = environment(workplace)
+    kubeconfig = workplace.folder / "home" / ".kube" / f"k3d-{_CLUSTER}.yaml"
+    try:
+        call(["just", "create"], env=workplace.env, cwd=repository)
+
+        def look() -> None:
+            call(["k3d", "cluster", "list"], env=workplace.env)
+            call(["kubectl", f"--kubeconfig={kubeconfig}", "get", "nodes"], env=workplace.env)
+
+        return compare(
+            "no-op create",
+            Side("just create", lambda: _quietly(["just", "create"], workplace, repository)),
+            Side("k3d cluster list + kubectl get nodes", look),
+            runs=max(runs, 9),
+            limit=3,
+        )
+    finally:
+        call(["just", "--yes", "clean"], env=workplace.env, cwd=repository)
+
+
+def cold_create(workplace: Workplace, runs: int) -> Result:
+    """`just create` from nothing against k3d with the same configuration and a wait for Ready nodes."""
+    repository = environment(workplace)
+    raw_config = workplace.folder / "raw.yaml"
+    text = (repository / "k3d.yaml").read_text(encoding="utf-8")
+    raw_config.write_text(text.replace(_CLUSTER, _RAW).replace("k3d-bench-registry", "k3d-bench-raw-registry"))
+    raw_kubeconfig = workplace.folder / "raw.kubeconfig"
+
+    def raw_create() -> None:
+        call(["k3d", "cluster", "create", "--config", raw_config, "--wait"], env=workplace.env)
+        raw_kubeconfig.write_text(call(["k3d", "kubeconfig", "get", _RAW], env=workplace.env), encoding="utf-8")
+        call(
+            [
+                *("kubectl", f"--kubeconfig={raw_kubeconfig}", "wait", "--for=condition=Ready"),
+                *("nodes", "--all", "--timeout=180s"),
+            ],
+            env=workplace.env,
+        )
+
+    def remove_both() -> None:
+        call(["just", "--yes", "clean"], env=workplace.env, cwd=repository)
+        call(["k3d", "cluster", "delete", _RAW], env=workplace.env)
+        subprocess.run(["docker", "volume", "rm", "k3d-bench-raw-registry"], capture_output=True, check=False)
+
+    try:
+        return compare(
+            "cold create",
+            Side("just create", lambda: _quietly(["just", "create"], workplace, repository), remove_both),
+            Side("k3d cluster create --wait + kubectl wait", raw_create, remove_both),
+            runs=runs,
+            limit=1.05,
+        )
+    finally:
+        remove_both()
+
+
+def environment(workplace: Workplace) -> Path:
+    """A generated environment with its virtual environment ready, on free ports."""
+    repository = workplace.folder / "env"
+    if repository.exists():
+        return repository
+    names = ("http_port", "https_port", "api_port", "registry_port")
+    answers = {"project": "bench", "lens": "none", **dict(zip(names, map(str, free_ports(len(names))), strict=True))}
+    if image := os.environ.get("LAB_K3S_IMAGE"):
+        answers["k3s_image"] = image
+    data = [part for key, value in answers.items() for part in ("--data", f"{key}={value}")]
+    call(
+        ["copier", "copy", "--quiet", "--defaults", "--trust", *data, workplace.template, repository],
+        env=workplace.env,
+    )
+    call(["bin/envkit", "--help"], env=workplace.env, cwd=repository)
+    return repository
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports of this machine that nothing listens on."""
+    sockets = [socket.socket() for _ in range(number)]
+    try:
+        for item in sockets:
+            item.bind(("127.0.0.1", 0))
+        return [item.getsockname()[1] for item in sockets]
+    finally:
+        for item in sockets:
+            item.close()
+
+
+def _quietly(argv: list[str], workplace: Workplace, cwd: Path) -> None:
+    call(argv, env=workplace.env, cwd=cwd)
+
+
+COMPARISONS: dict[str, Callable[[Workplace, int], Result]] = {
+    "generation": generation,
+    "no-op-create": no_op_create,
+    "cold-create": cold_create,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
