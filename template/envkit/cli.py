@@ -21,6 +21,9 @@ from envkit.removal import delete, remove_local_images
 from envkit.session import Session
 
 
+_LOOK_AT_DISK = "df -h && ls -ld ~ ~/.kube ~/.local/state   (is there space, and is it yours to write?)"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand; returns its exit status. Errors a person can act on are printed, never raised."""
     arguments = _parser().parse_args(argv)
@@ -40,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe went away, as in `just status | head`
         sys.stderr.close()
         return 141
+    except OSError as error:  # a full disk, a folder that is not writable
+        print(UserError(f"{error.strerror or error}.", str(error.filename or ""), _LOOK_AT_DISK), file=sys.stderr)
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:

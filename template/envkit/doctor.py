@@ -55,12 +55,13 @@ def _check_tools() -> list[Check]:
     checks = []
     for status in tool_statuses():
         fix = "" if status.ok else f"{just_command()} install"
+        found = f"{status.version} ({status.path})" if status.path else "not installed"
         if status.ok:
-            verdict, detail = Verdict.OK, f"{status.version} ({status.path})"
+            verdict, detail = Verdict.OK, found if status.path else status.note
         else:
             verdict = Verdict.FAIL if status.tool.needed_by_create else Verdict.WARN
-            found = f"{status.version} ({status.path}) is not {status.accepted}" if status.path else "not installed"
-            detail = f"{found}; pinned: {status.pinned}"
+            wrong = f"{found} is not {status.accepted}" if status.path else found
+            detail = f"{wrong}; pinned: {status.pinned}" if status.pinned else wrong
         checks.append(Check(status.name, verdict, detail, fix))
     return checks
 

@@ -78,7 +78,7 @@ class Steps:
     def say(self, line: str) -> None:
         """Prints a line between the steps."""
         if self._live:
-            self._live.console.print(line, highlight=False, markup=False)
+            self._live.console.print(line, highlight=False, markup=False, soft_wrap=True)
         else:
             print(line, file=self._stream, flush=True)
 
