@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import StrictUndefined
+from jinja2 import StrictUndefined, Template
 from jinja2.sandbox import SandboxedEnvironment
 
 COPIER_YML = Path(__file__).resolve().parent.parent / "copier.yml"
@@ -58,12 +58,12 @@ def render(template: Any, context: Mapping[str, Any]) -> Any:
     """
     if not isinstance(template, str):
         return template
-    return _environment().from_string(template).render(**context)
+    return _compiled(template).render(**context)
 
 
 @cache
-def _environment() -> SandboxedEnvironment:
-    return SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+def _compiled(template: str) -> Template:
+    return SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(template)
 
 
 def is_asked(question: Question, context: Mapping[str, Any]) -> bool:

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import plumbum
 import pytest
-import yaml
 from copier import run_copy
+from support import ROOT, CopyProject, commit_all, git
 
-ROOT = Path(__file__).resolve().parent.parent
-# The third-party schemas lie beside the project where it is developed; they are no part of it.
-SCHEMAS = ROOT.parent / "shared" / "schemas"
 # Higher than any release, so that Copier takes the snapshot for the newest version.
 SNAPSHOT_TAG = "v9999.0.0"
 
@@ -32,25 +28,6 @@ ISOLATION = {
     "GIT_COMMITTER_NAME": "Test",
     "GIT_COMMITTER_EMAIL": "test@example.com",
 }
-
-CopyProject = Callable[..., Path]
-
-
-def git(folder: Path, *arguments: str) -> str:
-    """What a Git command prints in this folder; its failure fails the test."""
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"git {arguments} failed: {done.stderr}"
-    return done.stdout
-
-
-def commit_all(folder: Path, message: str, tag: str | None = None) -> None:
-    """Commit everything in the folder, which becomes a Git repository if it is none, and tag it."""
-    if not (folder / ".git").exists():
-        git(folder, "init", "--quiet", "--initial-branch=main")
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--allow-empty", "--message", message)
-    if tag:
-        git(folder, "tag", tag)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -102,14 +79,3 @@ def copy_project(template: Path) -> CopyProject:
         return destination
 
     return copy
-
-
-def fixture_files(folder: str) -> list[Any]:
-    """The answers files of `tests/answers/FOLDER` as test parameters that are named after them."""
-    paths = sorted((ROOT / "tests" / "answers" / folder).glob("*.yml"))
-    return [pytest.param(path, id=path.stem) for path in paths]
-
-
-def read_yaml(path: Path) -> Any:
-    """The content of a YAML file."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from answers import Answers, complete, json_schema, listed, main, problems
-from conftest import ROOT, CopyProject, fixture_files, read_yaml
 from copier import run_copy
 from copier.errors import CopierError
 from jsonschema import Draft202012Validator
 from questions import all_questions, answerable
+from support import ROOT, CopyProject, fixture_files, read_yaml
 
 # What only the model finds, because Copier has no rule for it: it drops unknown keys, cuts fractions off,
 # counts yes as 1, reads Python's own spellings of numbers, and takes every other word and number for yes.
@@ -146,9 +146,7 @@ def test_model_and_copier_have_the_same_questions_in_the_same_order() -> None:
 def test_model_and_copier_have_the_same_choices() -> None:
     schema = Answers.model_json_schema()["properties"]
     for question in answerable():
-        assert schema[question.key].get("enum") == (
-            list(question.choices.values()) if question.choices else None
-        )
+        assert schema[question.key].get("enum") == (list(question.choices.values()) if question.choices else None)
 
 
 def test_model_and_copier_have_the_same_types() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import after_update
 import pytest
-from conftest import commit_all, git
 from copier import run_copy, run_update
+from support import commit_all, git
 
 Update = Callable[..., str]
 
@@ -27,6 +27,13 @@ def two_versions(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     file.write_text(text.replace("timeout: 300s", "timeout: 400s"), encoding="utf-8")
     commit_all(folder, "second", "v10002.0.0")
     return folder
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A Git repository with one commit and no files."""
+    commit_all(tmp_path, "start")
+    return tmp_path
 
 
 @pytest.fixture
@@ -73,18 +80,31 @@ def test_changed_port_says_what_else_to_compare(update: Update) -> None:
     assert "Compare it with your .env" in printed
 
 
-@pytest.mark.parametrize(("kind", "name"), [("inline", "k3d.yaml"), ("rej", "k3d.yaml.rej")])
-def test_conflicts_are_named(environment: Path, update: Update, kind: str, name: str) -> None:
+def test_conflict_is_named(environment: Path, update: Update) -> None:
     file = environment / "k3d.yaml"
-    file.write_text(file.read_text(encoding="utf-8").replace("timeout: 300s", "timeout: 500s"), encoding="utf-8")
-    printed = update(conflict=kind)
-    assert "These have conflicts. Edit them, then: git add FILE\n" in printed
-    assert f"\n    {name}\n" in printed
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("timeout: 300s", "timeout: 500s"), encoding="utf-8")
+    printed = update()
+    assert "These have conflicts. Edit them, then: git add FILE\n    k3d.yaml\n" in printed
 
 
-def test_markers_in_files_the_update_left_alone_are_no_conflicts(environment: Path, update: Update) -> None:
-    (environment / "notes.md").write_text("<<<<<<< before\n", encoding="utf-8")
-    assert "conflict" not in update()
+def test_rejected_hunks_are_conflicts_though_git_ignores_them(repository: Path) -> None:
+    (repository / ".gitignore").write_text("*.rej\n", encoding="utf-8")
+    (repository / "k3d.yaml.rej").write_text("", encoding="utf-8")
+    assert after_update.conflicts(repository) == ["k3d.yaml.rej"]
+
+
+def test_markers_in_files_the_update_left_alone_are_no_conflicts(repository: Path) -> None:
+    (repository / "notes.md").write_text("<<<<<<< before updating\n", encoding="utf-8")
+    commit_all(repository, "notes")
+    assert after_update.conflicts(repository) == []
+
+
+def test_names_with_spaces_and_umlauts_are_printed_as_they_are(repository: Path) -> None:
+    file = repository / "größe 1.txt"
+    file.write_text("<<<<<<< before updating\na\n>>>>>>> after updating\n", encoding="utf-8")
+    git(repository, "add", "--all")
+    assert after_update.conflicts(repository) == ["größe 1.txt"]
 
 
 def test_folder_that_is_no_repository_is_no_error(
@@ -93,12 +113,3 @@ def test_folder_that_is_no_repository_is_no_error(
     monkeypatch.chdir(tmp_path)
     assert after_update.main() == 0
     assert "What changed could not be listed" in capsys.readouterr().err
-
-
-def test_names_with_spaces_and_umlauts_are_printed_as_they_are(environment: Path) -> None:
-    file = environment / "größe 1.txt"
-    file.write_text("a\n", encoding="utf-8")
-    commit_all(environment, "file")
-    file.write_text("<<<<<<< before updating\na\n>>>>>>> after updating\n", encoding="utf-8")
-    git(environment, "add", "--all")
-    assert after_update.conflicts(environment) == ["größe 1.txt"]

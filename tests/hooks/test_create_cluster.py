@@ -10,8 +10,8 @@ from typing import Any
 import create_cluster
 import plumbum
 import pytest
-from conftest import commit_all
 from copier import run_copy, run_recopy, run_update
+from support import commit_all
 
 FAKE_ENVKIT = """\
 #!/bin/sh

@@ -6,6 +6,7 @@ import os
 import pty
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -15,8 +16,8 @@ from typing import Any
 import new
 import pytest
 import template_source
-from conftest import ROOT, commit_all, git, read_yaml
 from copier import run_update
+from support import ROOT, commit_all, git, read_yaml
 
 DEFAULT = ["--defaults"]
 
@@ -75,16 +76,6 @@ def test_answers_come_from_the_data_file_and_the_command_line_goes_before_it(clo
     assert (answers["project"], answers["agents"], answers["http_port"]) == ("shop", 3, 8080)
 
 
-def test_existing_environment_points_to_update_and_stays_as_it_is(clone: Path, tmp_path: Path) -> None:
-    assert script_new(clone, tmp_path / "env", "--defaults").returncode == 0
-    before = git(tmp_path / "env", "log", "--format=%H")
-    done = script_new(clone, tmp_path / "env", "--defaults", "-d", "agents=1")
-    assert done.returncode == 1
-    assert f"cd {tmp_path}/env && copier update --trust" in done.stderr
-    assert git(tmp_path / "env", "log", "--format=%H") == before
-    assert git(tmp_path / "env", "status", "--porcelain") == ""
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -126,6 +117,7 @@ def test_mistake_is_named_and_nothing_is_left(
     ("destination", "sentence"),
     [
         ("full", "exists and is not empty"),
+        ("generated", "    cd generated && copier update --trust"),
         ("file", "is not a folder"),
         (str(ROOT / "env"), "lies inside the template's own clone"),
     ],
@@ -140,6 +132,8 @@ def test_destination_in_use_is_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").touch()
+    (tmp_path / "generated").mkdir()
+    (tmp_path / "generated" / ".copier-answers.yml").touch()
     (tmp_path / "file").touch()
     assert new.main([destination, *DEFAULT]) == 1
     assert sentence in capsys.readouterr().err
@@ -200,9 +194,19 @@ def test_updates_come_from_origin_when_it_has_the_commit_and_no_password_is_kept
     assert script_new(own_clone, tmp_path / "env", "--defaults").returncode == 0
     assert recorded(tmp_path / "env")["_src_path"] == "https://example.com/template.git"
     assert "hunter2" not in git(tmp_path / "env", "show", "HEAD")
-    commit_all(own_clone, "not pushed")
-    assert script_new(own_clone, tmp_path / "other", "--defaults").returncode == 0
-    assert recorded(tmp_path / "other")["_src_path"] == str(own_clone)
+
+
+def test_updates_come_from_the_clone_while_origin_lacks_the_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit_all(tmp_path, "pushed")
+    git(tmp_path, "remote", "add", "origin", "https://example.com/template.git")
+    git(tmp_path, "update-ref", "refs/remotes/origin/main", "HEAD")
+    monkeypatch.setattr(template_source, "ROOT", tmp_path)
+    pushed = template_source.commit_of("HEAD")
+    assert template_source.update_source(pushed) == "https://example.com/template.git"
+    commit_all(tmp_path, "not pushed")
+    assert template_source.update_source(template_source.commit_of("HEAD")) == str(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -252,6 +256,27 @@ def test_folder_inside_a_repository_gets_none_of_its_own(clone: Path, tmp_path: 
     done = script_new(clone, tmp_path / "mono" / "env", "--defaults")
     assert 'git add -A && git commit -m "feat: generate the environment"' in done.stderr
     assert not (tmp_path / "mono" / "env" / ".git").exists()
+
+
+def test_interrupted_creation_keeps_the_committed_repository(own_clone: Path, tmp_path: Path) -> None:
+    envkit = own_clone / "template" / "bin" / "envkit"
+    envkit.write_text("#!/bin/sh\necho started\nexec sleep 60\n", encoding="utf-8")
+    commit_all(own_clone, "a creation that takes long")
+    process = subprocess.Popen(
+        [own_clone / "script" / "new", tmp_path / "env", "--defaults", "-d", "create_cluster=yes"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert f"    cd {tmp_path}/env\n    bin/just create\n" in errors
+    assert git(tmp_path / "env", "status", "--porcelain") == ""
 
 
 def test_terminal_is_asked_and_enter_takes_the_defaults(clone: Path, tmp_path: Path) -> None:

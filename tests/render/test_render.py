@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import yaml
 from answers import Answers, complete, problems
-from conftest import ROOT, SCHEMAS, CopyProject, commit_all, fixture_files, git, read_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import Environment, StrictUndefined, Template
 from jsonschema import Draft7Validator
 from pytest_copie.plugin import Copie
+from support import ROOT, SCHEMAS, CopyProject, commit_all, fixture_files, git, read_yaml
 
 K3D_TEMPLATE = ROOT / "template" / "k3d.yaml.jinja"
 K3D_SCHEMA = SCHEMAS / "k3d-v1alpha5.schema.json"
@@ -102,9 +102,7 @@ def test_defaults_make_the_environment_of_mathtrail(copie: Copie, template: Path
 
 
 @pytest.mark.parametrize(("ingress", "arguments"), [("traefik", None), ("none", ["--disable=traefik"])])
-def test_ingress_none_takes_traefik_out_and_traefik_leaves_k3s_alone(
-    ingress: str, arguments: list[str] | None
-) -> None:
+def test_ingress_none_takes_traefik_out_and_traefik_leaves_k3s_alone(ingress: str, arguments: list[str] | None) -> None:
     k3s = yaml.safe_load(rendered_k3d(ingress=ingress))["options"].get("k3s")
     assert (k3s and [argument["arg"] for argument in k3s["extraArgs"]]) == arguments
 
@@ -131,9 +129,7 @@ def test_local_settings_offer_the_ports_and_the_github_app(tmp_path: Path, copy_
 
 
 def test_without_runners_nothing_of_a_github_app_is_left(tmp_path: Path, copy_project: CopyProject) -> None:
-    assert "GITHUB" not in (copy_project(tmp_path / "env", arc=False) / ".env.example").read_text(
-        encoding="utf-8"
-    )
+    assert "GITHUB" not in (copy_project(tmp_path / "env", arc=False) / ".env.example").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -151,9 +147,7 @@ def test_no_template_syntax_is_left_in_rendered_files(
     assert not [name for name in files_of(project) if name.endswith(".jinja") or "{" in name]
 
 
-def test_file_that_names_an_unknown_answer_stops_generation(
-    tmp_path: Path, template: Path, copie: Copie
-) -> None:
+def test_file_that_names_an_unknown_answer_stops_generation(tmp_path: Path, template: Path, copie: Copie) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(template, broken)
     (broken / "template" / "file.jinja").write_text("{{ no_such_answer }}", encoding="utf-8")
@@ -171,9 +165,7 @@ def test_answers_that_equal_the_pins_are_left_out_so_that_updates_bring_newer_on
     tmp_path: Path, copy_project: CopyProject
 ) -> None:
     image = "mirror.example/rancher/k3s:v1.36.4-k3s1"
-    recorded = read_yaml(
-        copy_project(tmp_path / "env", k3s_image=image, arc_version="0.15.0") / ".copier-answers.yml"
-    )
+    recorded = read_yaml(copy_project(tmp_path / "env", k3s_image=image, arc_version="0.15.0") / ".copier-answers.yml")
     assert recorded["k3s_image"] == image
     assert not {"arc_version", "registry_image", "buildkit_image", "pins"} & set(recorded)
 

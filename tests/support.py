@@ -1,0 +1,45 @@
+"""What tests call themselves: Git, YAML and the fixture files."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+# The third-party schemas lie beside the project where it is developed; they are no part of it.
+SCHEMAS = ROOT.parent / "shared" / "schemas"
+
+CopyProject = Callable[..., Path]
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """What a Git command prints in this folder; its failure fails the test."""
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"git {arguments} failed: {done.stderr}"
+    return done.stdout
+
+
+def commit_all(folder: Path, message: str, tag: str | None = None) -> None:
+    """Commit everything in the folder, which becomes a Git repository if it is none, and tag it."""
+    if not (folder / ".git").exists():
+        git(folder, "init", "--quiet", "--initial-branch=main")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--allow-empty", "--message", message)
+    if tag:
+        git(folder, "tag", tag)
+
+
+def fixture_files(folder: str) -> list[Any]:
+    """The answers files of `tests/answers/FOLDER` as test parameters that are named after them."""
+    paths = sorted((ROOT / "tests" / "answers" / folder).glob("*.yml"))
+    return [pytest.param(path, id=path.stem) for path in paths]
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
