@@ -18,8 +18,8 @@ from envkit.progress import Steps
 from envkit.reconciler import Outcome, Reconciler
 from envkit.registry import push
 from envkit.removal import delete, remove_local_images
+from envkit.runner_commands import add_runner_commands
 from envkit.session import Session
-
 
 _LOOK_AT_DISK = "df -h && ls -ld ~ ~/.kube ~/.local/state   (is there space, and is it yours to write?)"
 
@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     push = add("push", _push, "put a local image into the registry")
     push.add_argument("image", help="name of an image in Docker or Buildah")
     add("lens", _lens, "start the Kubernetes IDE with this environment's kubeconfig")
+    add_runner_commands(add)
     return parser
 
 

@@ -7,7 +7,7 @@ from envkit.environment import load_environment
 from envkit.errors import UserError
 from envkit.localhost_names import resolves
 from envkit.observation import Observation, observe
-from envkit.paths import just_command
+from envkit.paths import ROOT, just_command
 from envkit.preflight import Check, Verdict
 from envkit.report import new_table, plain, print_report
 from envkit.tool_versions import tool_statuses
@@ -34,6 +34,7 @@ def diagnose() -> list[Check]:
     checks += preflight.check_inotify()
     checks += preflight.check_ports(environment.ports, own)
     checks.append(_check_registry_name(f"{environment.registry.name}.localhost"))
+    checks += _check_runner()
     return checks
 
 
@@ -64,6 +65,17 @@ def _check_tools() -> list[Check]:
             detail = f"{wrong}; pinned: {status.pinned}" if status.pinned else wrong
         checks.append(Check(status.name, verdict, detail, fix))
     return checks
+
+
+def _check_runner() -> list[Check]:
+    if not (ROOT / "runner").is_dir():
+        return []
+    from envkit.runner_age import check_age
+
+    try:
+        return [check_age()]
+    except UserError as error:
+        return [Check("Runner", Verdict.WARN, f"{error.what} {error.why}", error.next_step)]
 
 
 def _check_registry_name(name: str) -> Check:

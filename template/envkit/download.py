@@ -83,13 +83,7 @@ def fetch(
     if target.is_file() and sha256_of(target) == sha256:
         target.chmod(mode)
         return
-    address = mirrored(url)
-    if urlsplit(address).scheme not in ("https", "http", "file"):
-        raise UserError(
-            f"{address} is not an address to download from.",
-            f"{MIRROR_VARIABLE} must begin with https://, http:// or file://.",
-            f"Correct it, or unset {MIRROR_VARIABLE}.",
-        )
+    address = _address(url)
     try:
         _fetch(address, sha256, target, note, mode)
     except OSError as error:
@@ -98,6 +92,24 @@ def fetch(
             str(error),
             "Make room there, or get the right to write there; then repeat the command.",
         ) from error
+
+
+def read_text(url: str) -> str:
+    """A small published text, such as a list of sums; `mirrored` applies. Raises UserError where it cannot be had."""
+    parts: list[bytes] = []
+    _copy(_address(url), parts.append, lambda _: None)
+    return b"".join(parts).decode(errors="replace")
+
+
+def _address(url: str) -> str:
+    address = mirrored(url)
+    if urlsplit(address).scheme not in ("https", "http", "file"):
+        raise UserError(
+            f"{address} is not an address to download from.",
+            f"{MIRROR_VARIABLE} must begin with https://, http:// or file://.",
+            f"Correct it, or unset {MIRROR_VARIABLE}.",
+        )
+    return address
 
 
 def _fetch(address: str, sha256: str, target: Path, note: Callable[[str], None], mode: int) -> None:
@@ -123,7 +135,7 @@ def _copy(address: str, write: Callable[[bytes], object], note: Callable[[str], 
     digest = hashlib.sha256()
     received = 0
     try:
-        request = Request(address, headers={"User-Agent": "envkit"})  # noqa: S310 - `fetch` checked the scheme
+        request = Request(address, headers={"User-Agent": "envkit"})  # noqa: S310 - `_address` checked the scheme
         with urlopen(request, timeout=_SILENCE_SECONDS) as answer:  # noqa: S310
             total = int(answer.headers.get("Content-Length") or 0)
             while chunk := answer.read(_CHUNK):

@@ -17,6 +17,10 @@ from envkit.process import capture, find_tool, stream
 
 _TIMEOUT = 2.0
 _CATALOG_PAGE = 1000
+_MANIFESTS = (
+    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json,"
+    " application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
+)
 _DATA = "/var/lib/registry"
 
 
@@ -74,6 +78,35 @@ def use_of(registry: Registry) -> RegistryUse | None:
     except (UserError, ValueError, IndexError):
         return RegistryUse(len(names), None)
     return RegistryUse(len(names), size)
+
+
+def has_image(registry: Registry, name: str, tag: str) -> bool:
+    """Whether the registry holds an image; UserError where it does not answer."""
+    status, _, _ = _manifest(registry, "HEAD", name, tag)
+    return status == HTTPStatus.OK
+
+
+def move_tag(registry: Registry, name: str, tag: str, to: str) -> None:
+    """Makes the tag `to` name the image that `tag` names; UserError where that cannot be."""
+    status, kind, manifest = _manifest(registry, "GET", name, tag)
+    if status == HTTPStatus.OK:
+        status, _, _ = _manifest(registry, "PUT", name, to, body=manifest, kind=kind)
+    if status not in (HTTPStatus.OK, HTTPStatus.CREATED):
+        raise UserError(
+            f"The registry did not take the tag {name}:{to}.",
+            f"It answered with HTTP status {status}.",
+            f"docker logs {registry.name}",
+        )
+
+
+def require_answer(registry: Registry) -> None:
+    """UserError where the registry does not answer."""
+    if not answers(registry.port):
+        raise UserError(
+            f"The registry does not answer on http://127.0.0.1:{registry.port}/v2/.",
+            "It runs with the cluster.",
+            f"{just_command()} create",
+        )
 
 
 def run_registry_container(environment: Environment) -> None:
@@ -134,12 +167,7 @@ def push(image: str, registry: Registry, on_line: Callable[[str], None]) -> str:
     Raises UserError where neither has the image, or where the registry does not answer.
     """
     target = target_name(image)
-    if not answers(registry.port):
-        raise UserError(
-            f"The registry does not answer on http://127.0.0.1:{registry.port}/v2/.",
-            "It runs with the cluster.",
-            f"{just_command()} create",
-        )
+    require_answer(registry)
     # `localhost` and not the longer name: Docker may resolve names elsewhere than this program does.
     reference = f"localhost:{registry.port}/{target}"
     if inspect("image", image):
@@ -170,14 +198,47 @@ def _buildah_has(image: str) -> bool:
     return True
 
 
+def _manifest(
+    registry: Registry,
+    method: str,
+    name: str,
+    tag: str,
+    *,
+    body: bytes | None = None,
+    kind: str = "",
+) -> tuple[int, str, bytes]:
+    """Status, content type and body of the answer to a request for a manifest."""
+    try:
+        return _request(
+            registry.port,
+            method,
+            f"/v2/{name}/manifests/{tag}",
+            body,
+            {"Accept": _MANIFESTS} | ({"Content-Type": kind} if kind else {}),
+        )
+    except OSError as error:
+        raise UserError(
+            f"The registry does not answer on http://127.0.0.1:{registry.port}/v2/.",
+            str(error),
+            f"{just_command()} create",
+        ) from error
+
+
 def _get(port: int, path: str) -> tuple[int, bytes]:
+    status, _, body = _request(port, "GET", path)
+    return status, body
+
+
+def _request(
+    port: int, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+) -> tuple[int, str, bytes]:
     import http.client
 
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT)
     try:
-        connection.request("GET", path)
+        connection.request(method, path, body, headers or {})
         response = connection.getresponse()
-        return response.status, response.read()
+        return response.status, response.getheader("Content-Type", ""), response.read()
     except http.client.HTTPException as error:  # something that is not HTTP listens there
         raise OSError(str(error)) from error
     finally:

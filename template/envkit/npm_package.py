@@ -1,0 +1,51 @@
+"""Packages of npm as files: from whatever registry npm is set to, and only with the pinned sum."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from envkit.download import sha256_of
+from envkit.errors import UserError
+from envkit.process import capture
+
+_SECONDS = 300
+
+
+def pack(package: str, sha256: str, target: Path) -> None:
+    """Brings the archive of a package to `target`, unless the right one is there already.
+
+    Args:
+        package: Name and version, e.g. `@esbuild/linux-x64@0.28.2`.
+        sha256: The expected sum of the archive, in hexadecimal.
+        target: Where it goes; folders are made.
+
+    Raises:
+        UserError: npm is not there, cannot fetch it, or brings another file.
+    """
+    if target.is_file() and sha256_of(target) == sha256:
+        return
+    with tempfile.TemporaryDirectory(prefix="npm-") as folder:
+        archive = fetch_package(package, Path(folder))
+        found = sha256_of(archive)
+        if found != sha256:
+            raise UserError(
+                f"What npm brought for {package} is not the file that is pinned, and was thrown away.",
+                f"expected SHA-256  {sha256}\nreceived SHA-256  {found}",
+                "npm config get registry   (ask its keeper: an archive that was made anew there is the usual cause)",
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(archive.read_bytes())
+
+
+def fetch_package(package: str, folder: Path) -> Path:
+    """The archive of a package, which npm has compared with the sum that its registry names.
+
+    Raises UserError where npm is not there or cannot fetch it.
+    """
+    capture(
+        ["npm", "pack", package, f"--pack-destination={folder}", "--loglevel=error"],
+        timeout=_SECONDS,
+        next_step="npm config get registry   (is it the right one, and can this machine reach it?)",
+    )
+    return next(folder.glob("*.tgz"))

@@ -1,0 +1,263 @@
+"""The CI image: what it is called, whether the registry has it, building it and putting it there.
+
+Its tag is a hash of all that it is made of, so an image that is in the registry need not be built again, and a node
+never takes an old one for a new one. `latest` follows the newest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from envkit.download import MIRROR_VARIABLE
+from envkit.environment import Environment
+from envkit.errors import CommandFailedError
+from envkit.npm_package import pack
+from envkit.paths import ROOT, just_command
+from envkit.process import find_tool, stream
+from envkit.progress import Steps
+from envkit.registry import has_image, move_tag, require_answer
+from envkit.runner_tools import (
+    Arch,
+    Pins,
+    base_image,
+    base_version,
+    read_pins,
+    read_settings,
+    require_known_sums,
+    runner_folder,
+)
+
+Builder = Literal["buildah", "docker"]
+
+MOVING_TAG = "latest"
+
+_BUILT_IMAGE = ROOT / ".tools" / "runner-image"
+_MIRRORS = ("RUNNER_MIRROR", "RUNNER_APT_MIRROR")
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+_NOT_IN_THE_IMAGE = {".dockerignore", ".gitignore", "README.md", "npm"}
+
+
+@dataclass(frozen=True)
+class RunnerImage:
+    """The image that the files of this repository describe.
+
+    Attributes:
+        name: Its name in the registry, without the registry.
+        tag: The hash of all that it is made of.
+        arch: The architecture that it is built for.
+        base: The image that it is based on.
+        base_is_own: `environment.toml` names the base, not the Dockerfile.
+        pins: The tools in it.
+    """
+
+    name: str
+    tag: str
+    arch: Arch
+    base: str
+    base_is_own: bool
+    pins: Pins
+
+    def reference(self, environment: Environment) -> str:
+        """The name by which nodes pull it."""
+        return f"{environment.registry.host_names[0]}/{self.name}:{self.tag}"
+
+    def push_reference(self, environment: Environment) -> str:
+        """The name by which this machine pushes and pulls it, also where names under localhost do not resolve."""
+        return f"localhost:{environment.registry.port}/{self.name}:{self.tag}"
+
+
+def read_built_image(path: Path = _BUILT_IMAGE) -> str | None:
+    """The image that `build-runner` put into the registry last, by the name nodes pull; None before the first."""
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
+
+
+def describe(root: Path = ROOT) -> RunnerImage:
+    """The image as the files describe it now. Raises UserError where they are wrong, or there are no runners."""
+    folder, pins, settings, base, arch = (
+        runner_folder(root),
+        read_pins(root),
+        read_settings(root),
+        base_image(root),
+        _arch(),
+    )
+    return RunnerImage(
+        name=settings.image,
+        tag=_content_hash(folder, base, arch),
+        arch=arch,
+        base=base,
+        base_is_own=bool(settings.base_image),
+        pins=pins,
+    )
+
+
+def build_and_push(
+    environment: Environment,
+    steps: Steps,
+    *,
+    builder: Builder | None = None,
+    root: Path = ROOT,
+    built_image: Path = _BUILT_IMAGE,
+) -> tuple[str, bool]:
+    """Sees to it that the registry has the image that the files describe.
+
+    Args:
+        environment: Whose registry it is for.
+        steps: Where progress is shown.
+        builder: What to build with; without it Buildah, or Docker where there is no Buildah.
+        root: The environment's repository.
+        built_image: The file that holds the name of the image afterwards.
+
+    Returns:
+        The name by which nodes pull it, and whether it had to be built.
+
+    Raises:
+        UserError: The sum of a download is not known, a download is not what is pinned, the registry does not answer.
+    """
+    image = describe(root)
+    registry = environment.registry
+    require_answer(registry)
+    build = not has_image(registry, image.name, image.tag)
+    if build:
+        require_known_sums(image.pins, image.arch)
+        chosen = builder or ("buildah" if find_tool("buildah") else "docker")
+        _pack_npm_tools(image, runner_folder(root), steps)
+        with steps.step(f"Building {image.name}:{image.tag} with {chosen}") as step:
+            _build(chosen, image, image.push_reference(environment), runner_folder(root), step.note)
+        with steps.step(f"Pushing it to the registry on port {registry.port}") as step:
+            stream(_push_command(chosen, image.push_reference(environment)), step.note)
+    move_tag(registry, image.name, image.tag, to=MOVING_TAG)
+    built_image.parent.mkdir(parents=True, exist_ok=True)
+    built_image.write_text(f"{image.reference(environment)}\n", encoding="utf-8")
+    return image.reference(environment), build
+
+
+def content_files(folder: Path) -> list[Path]:
+    """The files that the image is made of, in a fixed order; what npm fetches is determined by them."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.relative_to(folder).parts[0] not in _NOT_IN_THE_IMAGE
+    ]
+
+
+def _content_hash(folder: Path, base: str, arch: Arch) -> str:
+    digest = hashlib.sha256(f"{base} {arch}\n".encode())
+    for path in content_files(folder):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(folder)} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:16]
+
+
+def _arch() -> Arch:
+    from envkit.download import platform_name
+
+    return "arm64" if platform_name().endswith("arm64") else "amd64"
+
+
+def _pack_npm_tools(image: RunnerImage, folder: Path, steps: Steps) -> None:
+    for name, tool in image.pins.tools.items():
+        expected = tool.known_sum(image.arch)
+        if tool.npm and expected:
+            target = folder / "npm" / f"{name}-{image.arch}.tgz"
+            with steps.step(f"Fetching {name} {tool.version} by npm"):
+                pack(f"{tool.expand(tool.npm, image.arch)}@{tool.version}", expected, target)
+
+
+def _build(builder: Builder, image: RunnerImage, reference: str, folder: Path, note: Callable[[str], None]) -> None:
+    lines: list[str] = []
+
+    def on_line(line: str) -> None:
+        lines.append(line)
+        note(line.strip())
+
+    try:
+        stream(build_command(builder, image, reference, folder), on_line, env=_build_environment())
+    except CommandFailedError as error:
+        raise CommandFailedError(
+            f"The runner image could not be built: {_cause(lines) or f'{builder} failed.'}",
+            status=error.status,
+            output=error.output,
+            next_step=f"{just_command()} build-runner   (--builder docker builds with Docker instead of Buildah)",
+        ) from error
+
+
+def build_command(builder: Builder, image: RunnerImage, reference: str, folder: Path) -> list[str]:
+    """The command that builds the image under this name."""
+    labels = {
+        "org.opencontainers.image.version": image.tag,
+        "actions-runner.version": base_version(image.base),
+    }
+    arguments = [f"--file={folder / 'Dockerfile'}", f"--tag={reference}"]
+    arguments += [f"--label={key}={value}" for key, value in labels.items()]
+    environment = _build_environment()
+    if image.base_is_own:
+        arguments.append(f"--build-arg=BASE_IMAGE={image.base}")
+    for name in _MIRRORS:
+        if value := environment.get(name):
+            arguments.append(f"--build-arg={name}={value}")
+    # Without a value: the builder takes it from the environment, so a proxy's password is not in the command.
+    arguments += [f"--build-arg={name}" for name in _proxy_names() if name in environment]
+    if any(_is_on_this_machine(address) for address in _addresses(environment)):
+        arguments.append("--network=host")
+    first = ["buildah", "build", "--layers"] if builder == "buildah" else ["docker", "build"]
+    return [*first, *arguments, str(folder)]
+
+
+def _push_command(builder: Builder, reference: str) -> list[str]:
+    if builder == "docker":
+        return ["docker", "push", reference]
+    return ["buildah", "push", "--tls-verify=false", reference, f"docker://{reference}"]
+
+
+def _build_environment() -> dict[str, str]:
+    """Mirrors and proxies of this machine; some programs know the variables in capitals only, others in small ones."""
+    found = {name: os.environ[name] for name in _MIRRORS if os.environ.get(name)}
+    shared = os.environ.get(MIRROR_VARIABLE, "")
+    if shared.startswith(
+        ("https://", "http://")
+    ):  # a mirror in a folder of this machine is not to be seen from a build
+        found.setdefault("RUNNER_MIRROR", shared)
+    for name in _PROXIES:
+        value = os.environ.get(name) or os.environ.get(name.lower())
+        if value:
+            found |= {name: value, name.lower(): value}
+    return found
+
+
+def _proxy_names() -> Iterator[str]:
+    for name in _PROXIES:
+        yield from (name, name.lower())
+
+
+def _addresses(environment: dict[str, str]) -> Iterator[str]:
+    for name in (*_MIRRORS, "HTTP_PROXY", "HTTPS_PROXY"):
+        if value := environment.get(name):
+            yield value
+
+
+def _is_on_this_machine(address: str) -> bool:
+    """Whether an address is one that only programs in the machine's own network reach."""
+    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _cause(lines: list[str]) -> str:
+    """What the script of a tool said was wrong, e.g. `helm: ... is not the file that is pinned`."""
+    for line in lines:
+        if match := re.search(r"\berror: (\S+: .+)", line):
+            return match[1]
+    return ""
