@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -151,6 +152,41 @@ def content_files(folder: Path) -> list[Path]:
     ]
 
 
+def build_command(builder: Builder, image: RunnerImage, reference: str, folder: Path) -> list[str]:
+    """The command that builds the image under this name."""
+    labels = {
+        "org.opencontainers.image.version": image.tag,
+        "actions-runner.version": base_version(image.base),
+    }
+    arguments = [f"--file={folder / 'Dockerfile'}", f"--tag={reference}"]
+    arguments += [f"--label={key}={value}" for key, value in labels.items()]
+    environment = _build_environment()
+    if image.base_is_own:
+        arguments.append(f"--build-arg=BASE_IMAGE={image.base}")
+    for name in _MIRRORS:
+        if value := environment.get(name):
+            arguments.append(f"--build-arg={name}={value}")
+    # Without a value: the builder takes it from the environment, so a proxy's password is not in the command.
+    arguments += [f"--build-arg={name}" for name in _proxy_names() if name in environment]
+    if any(_is_on_this_machine(address) for address in _addresses(environment)):
+        arguments.append("--network=host")
+    first = ["buildah", "build", "--layers"] if builder == "buildah" else ["docker", "build"]
+    return [*first, *arguments, str(folder)]
+
+
+def failure(lines: list[str]) -> tuple[str, str]:
+    """What a script of `runner/` said was wrong, and what it said of it further; both empty where it said nothing.
+
+    Between its words may be those of the builder: colours, the number and time of a step.
+    """
+    said = [re.sub(r"\x1b\[[0-9;]*m|^#\d+ [\d.]+ ", "", line) for line in lines]
+    for number, line in enumerate(said):
+        if match := re.match(r"\s*error: (\S+: .+)", line):
+            details = itertools.takewhile(lambda following: following.startswith("  "), said[number + 1 :])
+            return match[1], "\n".join(detail.strip() for detail in details)
+    return "", ""
+
+
 def _content_hash(folder: Path, base: str, arch: Arch) -> str:
     digest = hashlib.sha256(f"{base} {arch}\n".encode())
     for path in content_files(folder):
@@ -184,34 +220,13 @@ def _build(builder: Builder, image: RunnerImage, reference: str, folder: Path, n
     try:
         stream(build_command(builder, image, reference, folder), on_line, env=_build_environment())
     except CommandFailedError as error:
+        cause, details = failure(lines)
         raise CommandFailedError(
-            f"The runner image could not be built: {_cause(lines) or f'{builder} failed.'}",
+            f"The runner image could not be built: {cause or f'{builder} failed.'}",
             status=error.status,
-            output=error.output,
+            output=details or error.output,
             next_step=f"{just_command()} build-runner   (--builder docker builds with Docker instead of Buildah)",
         ) from error
-
-
-def build_command(builder: Builder, image: RunnerImage, reference: str, folder: Path) -> list[str]:
-    """The command that builds the image under this name."""
-    labels = {
-        "org.opencontainers.image.version": image.tag,
-        "actions-runner.version": base_version(image.base),
-    }
-    arguments = [f"--file={folder / 'Dockerfile'}", f"--tag={reference}"]
-    arguments += [f"--label={key}={value}" for key, value in labels.items()]
-    environment = _build_environment()
-    if image.base_is_own:
-        arguments.append(f"--build-arg=BASE_IMAGE={image.base}")
-    for name in _MIRRORS:
-        if value := environment.get(name):
-            arguments.append(f"--build-arg={name}={value}")
-    # Without a value: the builder takes it from the environment, so a proxy's password is not in the command.
-    arguments += [f"--build-arg={name}" for name in _proxy_names() if name in environment]
-    if any(_is_on_this_machine(address) for address in _addresses(environment)):
-        arguments.append("--network=host")
-    first = ["buildah", "build", "--layers"] if builder == "buildah" else ["docker", "build"]
-    return [*first, *arguments, str(folder)]
 
 
 def _push_command(builder: Builder, reference: str) -> list[str]:
@@ -253,11 +268,3 @@ def _is_on_this_machine(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
-
-
-def _cause(lines: list[str]) -> str:
-    """What the script of a tool said was wrong, e.g. `helm: ... is not the file that is pinned`."""
-    for line in lines:
-        if match := re.search(r"\berror: (\S+: .+)", line):
-            return match[1]
-    return ""
