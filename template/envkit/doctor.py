@@ -73,7 +73,7 @@ def _check_runner() -> list[Check]:
     from envkit.runner_age import check_age
 
     try:
-        return [check_age()]
+        return [check_age(ROOT)]
     except UserError as error:
         return [Check("Runner", Verdict.WARN, f"{error.what} {error.why}", error.next_step)]
 

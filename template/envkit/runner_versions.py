@@ -71,7 +71,7 @@ def check_versions(environment: Environment) -> list[Finding]:
 def script(commands: Mapping[str, str]) -> str:
     """A shell script that runs the commands, each after a line with its name and before one with its exit status."""
     return "\n".join(
-        f"echo '{_MARK}'{shlex.quote(name)}; {command} 2>&1; status=$?; echo; echo $status"
+        f"echo '{_MARK}'{shlex.quote(name)}; ({command}) 2>&1; status=$?; echo; echo $status"
         for name, command in commands.items()
     )
 
