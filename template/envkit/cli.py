@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from envkit.arc_commands import add_arc_commands
 from envkit.cluster_kubeconfigs import write_kubeconfigs
 from envkit.engine import inspect
 from envkit.environment import load_environment
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("image", help="name of an image in Docker or Buildah")
     add("lens", _lens, "start the Kubernetes IDE with this environment's kubeconfig")
     add_runner_commands(add)
+    add_arc_commands(add)
     return parser
 
 
@@ -120,7 +122,10 @@ def _bring_up(action: str, bring_up: Callable[[Reconciler], Outcome]) -> int:
 
 
 def _stop(_: argparse.Namespace) -> int:
+    from envkit.arc_removal import warn_of_busy_runners
+
     with _session("stop") as session:
+        warn_of_busy_runners(session.environment, session.steps.say)
         stopped = Reconciler(session).stop()
     print("Stopped." if stopped else "It was stopped already.", f"{just_command()} start brings it back.")
     return 0

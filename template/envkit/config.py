@@ -46,9 +46,17 @@ class Overrides(BaseModel):
     API_PORT: _UnprivilegedPort | None = None
     REGISTRY_PORT: _UnprivilegedPort | None = None
     LENS: Lens | None = None
+    RUNNER_NAME: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,43}[a-z0-9])?$")] | None = None
 
 
-_OTHER_DOTENV_KEYS = ("GITHUB_APP_ID", "GITHUB_APP_INSTALLATION_ID", "GITHUB_APP_PRIVATE_KEY_PATH")
+_OTHER_DOTENV_KEYS = (
+    "GITHUB_APP_ID",
+    "GITHUB_APP_INSTALLATION_ID",
+    "GITHUB_APP_PRIVATE_KEY_PATH",
+    "GITHUB_CA_FILE",
+    "GITHUB_CONFIG_URL",
+    "GITHUB_TOKEN",
+)
 """Lines of `.env` that other parts of the environment read; known here so that they are not taken for typing errors."""
 
 

@@ -23,6 +23,8 @@ def delete(session: Session, *, registry_data: bool) -> list[str]:
     environment = session.environment
     removed: list[str] = []
     nodes, registry = session.containers()
+    if nodes:
+        _take_runners_off_github(session, running=any(node.running and node.role == "server" for node in nodes))
     if nodes or registry:
         with session.steps.step("Deleting the cluster") as step:
             if nodes:
@@ -39,6 +41,12 @@ def delete(session: Session, *, registry_data: bool) -> list[str]:
         removed += remove_volume(environment.registry.volume)
     removed += remove_network(session)
     return removed + remove_kubeconfigs(session)
+
+
+def _take_runners_off_github(session: Session, *, running: bool) -> None:
+    from envkit.arc_removal import deregister
+
+    deregister(session.environment, session.steps, running=running)
 
 
 def remove_unfinished(session: Session, observation: Observation) -> None:

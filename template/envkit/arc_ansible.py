@@ -1,0 +1,109 @@
+"""Running the playbooks, with Ansible from an environment of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from envkit.errors import CommandFailedError, UserError
+from envkit.paths import ROOT, just_command
+from envkit.process import stream
+from envkit.tool_versions import ansible_python_pin, tool_statuses
+
+_FOLDER = ROOT / "ansible"
+_VENV = ROOT / ".venv-ansible"
+_REQUIREMENTS = _FOLDER / "requirements.txt"
+
+
+def prepare_ansible() -> None:
+    """Makes the virtual environment, or brings it in line with `ansible/requirements.txt`; quick where it is.
+
+    Raises UserError where there is no Python that is new enough, or where the packages cannot be installed.
+    """
+    stamp = _VENV / "requirements.installed"
+    if stamp.exists() and stamp.read_bytes() == _REQUIREMENTS.read_bytes():
+        return
+    python = next(iter(tool_statuses(["python"])))
+    if not python.ok or python.path is None:
+        raise UserError(
+            f"Ansible needs Python {python.accepted}, which was not found.",
+            f"`install` can bring {ansible_python_pin()}.",
+            f"{just_command()} install",
+        )
+    done = subprocess.run(
+        [str(ROOT / "bin" / "python-env"), str(_VENV), str(_REQUIREMENTS)],
+        env={**os.environ, "PYTHON": str(python.path)},
+        check=False,
+    )
+    if done.returncode:
+        raise UserError("Ansible could not be installed.", "The lines above say why.", f"{just_command()} install-arc")
+
+
+def run_playbook(
+    name: str, variables: Mapping[str, Any], on_task: Callable[[str], None], *, next_step: str
+) -> dict[str, int]:
+    """Runs a playbook; returns what Ansible counted: `ok`, `changed` and so on.
+
+    Args:
+        name: The playbook, without `.yml`.
+        variables: Extra variables; they go through a file, and no credential may be among them.
+        on_task: Gets the name of each task as it begins.
+        next_step: What the person should do if it fails.
+
+    Raises:
+        CommandFailedError: A task failed; the error carries its message.
+    """
+    program = _VENV / "bin" / "ansible-playbook"
+    lines: list[str] = []
+
+    def see(line: str) -> None:
+        lines.append(line)
+        if match := re.match(r"TASK \[(.+?)\] \**$", line):
+            on_task(match[1].partition(" : ")[2] or match[1])
+
+    # Made with mode 0600.
+    with tempfile.NamedTemporaryFile("w", suffix=".json", prefix="envkit-arc-", encoding="utf-8") as file:
+        json.dump(variables, file)
+        file.flush()
+        env = {"ANSIBLE_CONFIG": str(_FOLDER / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
+        try:
+            stream([str(program), str(_FOLDER / f"{name}.yml"), "--extra-vars", f"@{file.name}"], see, env=env)
+        except CommandFailedError as error:
+            raise CommandFailedError(
+                f"Ansible could not carry out the task: {_failed_task(lines)}.",
+                status=error.status,
+                output=_message(lines),
+                next_step=next_step,
+            ) from error
+    return _recap(lines)
+
+
+def _failed_task(lines: list[str]) -> str:
+    last = ""
+    for line in lines:
+        if match := re.match(r"TASK \[(.+?)\] \**$", line):
+            last = match[1].partition(" : ")[2] or match[1]
+        elif line.startswith(("fatal:", "[ERROR]")):
+            return last or "starting"
+    return last or "starting"
+
+
+def _message(lines: list[str]) -> str:
+    """What the failed task says, without the fields that only a developer of modules reads."""
+    start = next((i for i, line in enumerate(lines) if line.startswith("[ERROR]")), None)
+    if start is None:
+        start = next((i for i, line in enumerate(lines) if line.startswith("fatal:")), 0)
+    end = next((i for i in range(start, len(lines)) if lines[i].startswith("PLAY RECAP")), len(lines))
+    return "\n".join(line for line in lines[start:end] if line.strip())[-1500:]
+
+
+def _recap(lines: list[str]) -> dict[str, int]:
+    for line in reversed(lines):
+        if re.match(r"localhost\s+: ok=", line):
+            return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", line)}
+    return {}

@@ -1,0 +1,230 @@
+"""Installing and removing Actions Runner Controller: what is to be done is decided here, Ansible does it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from envkit.arc_ansible import prepare_ansible, run_playbook
+from envkit.arc_causes import error_lines, find_cause
+from envkit.arc_kube import CONTROLLER_SELECTOR, Kube, Resources, kube_of, namespace
+from envkit.arc_preflight import find_problems, refusal
+from envkit.arc_settings import (
+    CONTROLLER_NAMESPACE,
+    RUNNERS_NAMESPACE,
+    ArcSettings,
+    read_arc_settings,
+    require_runners,
+)
+from envkit.arc_state import ArcState, assess, foreign_scale_sets
+from envkit.arc_wait import wait_until_ready
+from envkit.consent import agrees, can_ask
+from envkit.environment import Environment
+from envkit.errors import CommandFailedError, UserError
+from envkit.paths import ROOT, just_command
+from envkit.progress import Steps
+
+
+@dataclass(frozen=True)
+class Installed:
+    """The result of an installation.
+
+    Attributes:
+        state: How everything is at the end.
+        changed: How many of Ansible's tasks changed something.
+    """
+
+    state: ArcState
+    changed: int
+
+
+def install(environment: Environment, steps: Steps, *, verify: bool, assume_yes: bool) -> Installed:
+    """Brings controller and runners to what the files say, and waits until jobs would be run.
+
+    Args:
+        environment: The environment.
+        steps: Where progress is shown.
+        verify: Ask GitHub beforehand whether the credentials are good.
+        assume_yes: Replace another minor version without asking.
+
+    Raises:
+        UserError: Something stands in the way, or the runners do not come up; says what helps.
+    """
+    settings = read_arc_settings(environment)
+    prepare_ansible()
+    kube = kube_of(environment)
+    with steps.step("Checking credentials, settings, cluster and image"):
+        plan, before = _plan_install(environment, settings, kube, verify=verify)
+    if plan["replace"]:
+        _confirm_replacement(plan, before, assume_yes=assume_yes)
+    started = datetime.now(UTC)
+    with steps.step("Installing the controller and the runners") as step:
+        recap = run_playbook(
+            "install-arc", {"arc": plan, "confirmed": True}, step.note, next_step=f"{just_command()} install-arc"
+        )
+    with steps.step("Waiting for GitHub, the listener and the first runner") as step:
+        state = wait_until_ready(kube, settings.name, since=started, on_state=step.note)
+    return Installed(state, recap.get("changed", 0))
+
+
+def remove(environment: Environment, steps: Steps, *, force: bool) -> tuple[list[str], bool]:
+    """Takes the runners off GitHub and out of the cluster, then removes controller, definitions and namespaces.
+
+    Args:
+        environment: The environment.
+        steps: Where progress is shown.
+        force: Do not wait for controller and GitHub: take away what keeps resources from going.
+
+    Returns:
+        Names of the scale sets that were removed, and whether anything was there at all.
+
+    Raises:
+        UserError: It could not be removed; says why, and what `--force` would do.
+    """
+    require_runners()
+    prepare_ansible()
+    kube = kube_of(environment)
+    with steps.step("Looking at what is there"):
+        if not kube.has_traces():
+            return [], False
+        resources = kube.resources()
+        plan = plan_removal(resources, kube)
+        state = assess(resources, read_arc_settings(environment).name)
+    if not force:
+        _refuse_foreign(kube)
+    if busy := state.count("busy"):
+        steps.say(f"Runners with a job: {busy}. GitHub lets them go when it is done.")
+    started = datetime.now(UTC)
+    with steps.step("Removing runners, controller, resource definitions and namespaces") as step:
+        try:
+            recap = run_playbook("delete-arc", {"arc": plan, "force": force}, step.note, next_step="")
+        except CommandFailedError as error:
+            raise _not_removed(kube, error, started) from error
+    return plan["delete"]["releases"], recap.get("changed", 0) > 0
+
+
+def plan_for_ansible(environment: Environment, purpose: Literal["install", "delete"]) -> Mapping[str, Any]:
+    """The variable `arc` of the playbooks, for those who run them without envkit. Raises UserError on any problem."""
+    kube = kube_of(environment)
+    if purpose == "delete":
+        require_runners()
+        return {**plan_removal(kube.resources(), kube), "called_by_envkit": False}
+    plan, _ = _plan_install(environment, read_arc_settings(environment), kube, verify=False)
+    return {**plan, "called_by_envkit": False}
+
+
+def plan_removal(resources: Resources, kube: Kube) -> dict[str, Any]:
+    """What a removal has to know."""
+    names = {item["metadata"]["name"] for item in resources.scale_sets if namespace(item) == RUNNERS_NAMESPACE}
+    names |= set(kube.releases(RUNNERS_NAMESPACE))
+    return {
+        "called_by_envkit": True,
+        "kubeconfig": str(kube.kubeconfig),
+        "context": kube.context,
+        "delete": {
+            "releases": sorted(names),
+            # Without a scale set, as after one that the API refused, nobody frees these.
+            "protected": kube.protected(RUNNERS_NAMESPACE),
+            "has_scale_sets": bool(resources.scale_sets),
+        },
+    }
+
+
+def _plan_install(
+    environment: Environment, settings: ArcSettings, kube: Kube, *, verify: bool
+) -> tuple[dict[str, Any], ArcState]:
+    problems, resources = find_problems(environment, settings, kube, verify=verify)
+    if problems:
+        raise refusal(problems)
+    before = assess(resources, settings.name)
+    present = before.scale_set
+    local = settings.local
+    replace = needs_replacement(before.controller.version, settings.version)
+    return {
+        **plan_removal(resources, kube),
+        "version": settings.version,
+        "installed": before.controller.version,
+        "replace": replace,
+        "plain_http": settings.plain_http,
+        "controller": {"chart": settings.chart("controller"), "values": settings.controller_values},
+        "runners": {
+            "name": settings.name,
+            "chart": settings.chart("runners"),
+            "values": settings.runner_values,
+            "manifests": _manifests(settings),
+            "present": present is not None and not replace,
+            "retry": present is not None and not replace and not present.registered,
+            "stale": [] if replace else list(before.others),
+        },
+        "credentials": {
+            "app_id": "" if local.has_token else local.app_id,
+            "installation_id": "" if local.has_token else local.installation_id,
+            "private_key_file": "" if local.has_token else str(local.private_key_file),
+            "token_file": str(ROOT / ".env") if local.has_token else "",
+        },
+    }, before
+
+
+def needs_replacement(installed: str, wanted: str) -> bool:
+    """Whether a version has to be removed first: a controller deletes scale sets of another major or minor version."""
+    return bool(installed) and installed.split(".")[:2] != wanted.split(".")[:2]
+
+
+def _confirm_replacement(plan: Mapping[str, Any], before: ArcState, *, assume_yes: bool) -> None:
+    busy = before.count("busy")
+    why = (
+        f"ARC {plan['installed']} is installed, and {plan['version']} cannot take it over: runners and controller"
+        f" have to be removed and installed anew.{f' Runners with a job, which is waited for: {busy}.' if busy else ''}"
+    )
+    if assume_yes or (can_ask() and agrees(f"{why}\nDo that now?")):
+        return
+    raise UserError("Nothing was changed.", why, f"{just_command()} install-arc --yes")
+
+
+def _refuse_foreign(kube: Kube) -> None:
+    just = just_command()
+    if names := foreign_scale_sets(kube.resources()):
+        raise UserError(
+            "The controller watches over scale sets that this environment did not install.",
+            f"Without it they could never be removed: {', '.join(names)}.",
+            "\n".join(
+                f"helm --kube-context {kube.context} uninstall {n.split('/')[1]} --namespace {n.split('/')[0]}"
+                for n in names
+            )
+            + f"\nthen: {just} delete-arc   (or, leaving them on GitHub: {just} delete-arc --force)",
+        )
+
+
+def _not_removed(kube: Kube, error: CommandFailedError, started: datetime) -> UserError:
+    since = started.strftime("%Y-%m-%dT%H:%M:%SZ")
+    lines = kube.log(namespace=CONTROLLER_NAMESPACE, target=f"--selector={CONTROLLER_SELECTOR}", since=since)
+    cause = find_cause(lines)
+    if cause:
+        why = f"{cause.what}\n{cause.line}"
+    elif not lines:
+        why = f"The controller does not run, and only it can take runners off GitHub.\n{error.output}"
+    else:
+        why = "\n".join([error.what, *error_lines(lines)]) if error_lines(lines) else f"{error.what}\n{error.output}"
+    just = just_command()
+    return UserError(
+        "The runners could not be removed.",
+        why,
+        f"{just} install-arc, which repairs controller and credentials, then: {just} delete-arc\n"
+        f"or, without GitHub: {just} delete-arc --force",
+    )
+
+
+def _manifests(settings: ArcSettings) -> list[Mapping[str, Any]]:
+    manifests = list(settings.manifests)
+    if settings.ca_file:
+        manifests.append(
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "github-ca", "namespace": RUNNERS_NAMESPACE},
+                "data": {"ca.crt": settings.ca_file.read_text(encoding="utf-8")},
+            }
+        )
+    return manifests

@@ -1,0 +1,191 @@
+"""The cluster's resources of Actions Runner Controller, read through kubectl."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from envkit.arc_settings import CONTROLLER_NAMESPACE, RUNNERS_NAMESPACE
+from envkit.environment import Environment
+from envkit.errors import CommandFailedError
+from envkit.kubeconfig import kubeconfig_paths
+from envkit.paths import just_command
+from envkit.process import capture
+
+_SECONDS = 15
+
+# What the charts really set; the selectors of GitHub's troubleshooting page match nothing
+# (actions-runner-controller, charts/gha-runner-scale-set-controller/templates/deployment.yaml).
+CONTROLLER_SELECTOR = "app.kubernetes.io/part-of=gha-rs-controller"
+LISTENER_SELECTOR = "app.kubernetes.io/component=runner-scale-set-listener"
+
+_GROUP = "actions.github.com"
+SCALE_SETS = f"autoscalingrunnersets.{_GROUP}"
+RUNNER_SETS = f"ephemeralrunnersets.{_GROUP}"
+RUNNERS = f"ephemeralrunners.{_GROUP}"
+LISTENERS = f"autoscalinglisteners.{_GROUP}"
+
+_PROTECTION = f"{_GROUP}/cleanup-protection"
+
+Resource = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What is in the cluster, in all namespaces.
+
+    Attributes:
+        deployments: The controllers.
+        pods: Pods of the two namespaces.
+        scale_sets: AutoscalingRunnerSets.
+        runners: EphemeralRunners.
+        listeners: AutoscalingListeners.
+    """
+
+    deployments: tuple[Resource, ...] = ()
+    pods: tuple[Resource, ...] = ()
+    scale_sets: tuple[Resource, ...] = ()
+    runners: tuple[Resource, ...] = ()
+    listeners: tuple[Resource, ...] = ()
+
+
+@dataclass(frozen=True)
+class Kube:
+    """Calls of kubectl on one cluster, whatever the current context is.
+
+    Attributes:
+        kubeconfig: The file.
+        context: The context in it.
+    """
+
+    kubeconfig: Path
+    context: str
+
+    def run(self, *arguments: str, timeout: float = _SECONDS) -> str:
+        """What kubectl prints. Raises CommandFailedError."""
+        return capture(
+            [
+                "kubectl",
+                f"--kubeconfig={self.kubeconfig}",
+                f"--context={self.context}",
+                f"--request-timeout={timeout:.0f}s",
+                *arguments,
+            ],
+            timeout=timeout + 5,
+            next_step=f"{just_command()} status",
+        )
+
+    def get(self, kinds: str, *arguments: str) -> tuple[Resource, ...]:
+        """Resources as JSON; none where the cluster does not know their kind. Raises CommandFailedError."""
+        try:
+            text = self.run("get", kinds, "--output=json", *arguments)
+        except CommandFailedError as error:
+            if "the server doesn't have a resource type" in error.output:
+                return ()
+            raise
+        return tuple(json.loads(text)["items"]) if text.strip() else ()
+
+    def resources(self) -> Resources:
+        """Everything at once. Raises CommandFailedError where the API does not answer."""
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            own = pool.submit(self.get, f"{SCALE_SETS},{RUNNERS},{LISTENERS}", "--all-namespaces")
+            controllers = pool.submit(self.get, "deployments", "--all-namespaces", f"--selector={CONTROLLER_SELECTOR}")
+            system = pool.submit(self.get, "pods", f"--namespace={CONTROLLER_NAMESPACE}")
+            runners = pool.submit(self.get, "pods", f"--namespace={RUNNERS_NAMESPACE}")
+            of_kind: dict[str, list[Resource]] = {}
+            for item in own.result():
+                of_kind.setdefault(item["kind"], []).append(item)
+            return Resources(
+                deployments=controllers.result(),
+                pods=(*system.result(), *runners.result()),
+                scale_sets=tuple(of_kind.get("AutoscalingRunnerSet", ())),
+                runners=tuple(of_kind.get("EphemeralRunner", ())),
+                listeners=tuple(of_kind.get("AutoscalingListener", ())),
+            )
+
+    def has_traces(self) -> bool:
+        """Whether anything of Actions Runner Controller is there. Raises CommandFailedError."""
+        kinds = "namespaces,customresourcedefinitions.apiextensions.k8s.io"
+        found = set(self.run("get", kinds, "--output=name").split())
+        return bool(found & {f"namespace/{CONTROLLER_NAMESPACE}", f"namespace/{RUNNERS_NAMESPACE}"}) or any(
+            name.endswith(f".{_GROUP}") for name in found
+        )
+
+    def releases(self, namespace: str) -> list[str]:
+        """Names of Helm's releases in a namespace, also of those that failed. Raises CommandFailedError."""
+        text = capture(
+            [
+                *("helm", "list", "--short", "--namespace", namespace),
+                *("--kubeconfig", str(self.kubeconfig), "--kube-context", self.context),
+            ],
+            timeout=_SECONDS,
+            next_step=f"{just_command()} status",
+        )
+        return text.split()
+
+    def protected(self, namespace: str) -> list[dict[str, str]]:
+        """What the charts have put a finalizer on, which only the controller takes off.
+
+        Raises CommandFailedError.
+        """
+        # Only these fields: a listing as JSON would hold the Secrets' content.
+        columns = "custom-columns=A:.apiVersion,K:.kind,N:.metadata.name,F:.metadata.finalizers"
+        kinds = "secrets,serviceaccounts,roles,rolebindings"
+        text = self.run("get", kinds, f"--namespace={namespace}", "--no-headers", f"--output={columns}")
+        lines = [line.split(None, 3) for line in text.splitlines()]
+        return [
+            {"api_version": line[0], "kind": line[1], "name": line[2]}
+            for line in lines
+            if len(line) > 3 and _PROTECTION in line[3]  # noqa: PLR2004
+        ]
+
+    def log(self, *, namespace: str, target: str, since: str = "", lines: int = 200, container: str = "") -> list[str]:
+        """The end of a log; empty where the pod is not there or has none yet.
+
+        Args:
+            namespace: Namespace of the pod.
+            target: `--selector=...` or a pod's name.
+            since: An RFC 3339 time; older lines are left out.
+            lines: How many lines at most.
+            container: Which container, where it is not the first.
+        """
+        arguments = ["logs", f"--namespace={namespace}", target, f"--tail={lines}"]
+        arguments += [f"--since-time={since}"] if since else []
+        arguments += [f"--container={container}"] if container else []
+        try:
+            return self.run(*arguments).splitlines()
+        except CommandFailedError:
+            return []
+
+
+def kube_of(environment: Environment) -> Kube:
+    """The calls for an environment's cluster."""
+    return Kube(kubeconfig_paths(environment.context).host, environment.context)
+
+
+def labels(resource: Resource) -> dict[str, str]:
+    """Its labels."""
+    return resource["metadata"].get("labels") or {}
+
+
+def notes(resource: Resource) -> dict[str, str]:
+    """Its annotations."""
+    return resource["metadata"].get("annotations") or {}
+
+
+def name(resource: Resource) -> str:
+    """Its name."""
+    return str(resource["metadata"]["name"])
+
+
+def namespace(resource: Resource) -> str:
+    """Its namespace."""
+    return str(resource["metadata"].get("namespace", ""))
+
+
+def status(resource: Resource) -> Resource:
+    """Its status; empty where it has none yet."""
+    return resource.get("status") or {}

@@ -1,0 +1,303 @@
+"""What the runners should be: `helm/arc-*.yaml`, `ansible/group_vars/all.yml` and the developer's `.env`, combined.
+
+The files are complete by themselves, so that Helm can use them without envkit. What only this machine knows (the tag
+of the image that was built last, a developer's own name for the runners) replaces what they say.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from dotenv import dotenv_values
+
+from envkit.environment import Environment
+from envkit.errors import UserError
+from envkit.paths import ROOT, just_command
+
+CONTROLLER_NAMESPACE = "arc-systems"
+RUNNERS_NAMESPACE = "arc-runners"
+CONTROLLER_RELEASE = "arc"
+
+OWNER_LABEL = "envkit.cluster"
+"""Label on the scale set: the environment's cluster, by which its own scale sets are known."""
+
+_CONTROLLER_CHART = "gha-runner-scale-set-controller"
+_RUNNERS_CHART = "gha-runner-scale-set"
+_SERVICE_RANGE = "10.43.0.0/16"
+"""Addresses of the cluster's services, as k3s gives them."""
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,43}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class LocalSettings:
+    """The lines of `.env` that concern runners; empty where they are not set. No credential is among them.
+
+    Attributes:
+        app_id: App ID or client ID of the GitHub App.
+        installation_id: ID of its installation.
+        private_key_file: Its private key; None where the line is missing.
+        has_token: Whether there is a token.
+        runner_name: A developer's own name for the runners.
+        config_url: Where the runners belong on GitHub.
+        ca_file: Certificates of a GitHub Enterprise Server's own authority.
+    """
+
+    app_id: str
+    installation_id: str
+    private_key_file: Path | None
+    has_token: bool
+    runner_name: str
+    config_url: str
+    ca_file: str
+
+
+@dataclass(frozen=True)
+class ArcSettings:
+    """All that an installation is made from.
+
+    Attributes:
+        version: Version of both charts.
+        chart_repository: `oci://` address or folder.
+        plain_http: Whether that registry speaks plain HTTP.
+        controller_values: Values of the controller's chart.
+        runner_values: Values of the scale set's chart, complete.
+        manifests: Other resources that the runners need.
+        ca_file: Certificates for GitHub Enterprise Server; None without.
+        local: The lines of `.env`.
+    """
+
+    version: str
+    chart_repository: str
+    plain_http: bool
+    controller_values: Mapping[str, Any]
+    runner_values: Mapping[str, Any]
+    manifests: tuple[Mapping[str, Any], ...]
+    ca_file: Path | None
+    local: LocalSettings
+
+    @property
+    def name(self) -> str:
+        """Name of the scale set, which workflows write into `runs-on`."""
+        return str(self.runner_values.get("runnerScaleSetName", ""))
+
+    @property
+    def config_url(self) -> str:
+        """Address of the organisation, repository or enterprise on GitHub."""
+        return str(self.runner_values.get("githubConfigUrl", ""))
+
+    @property
+    def image(self) -> str:
+        """Image of the runners."""
+        return str((runner_container(self.runner_values) or {}).get("image", ""))
+
+    @property
+    def uses_rootless_buildkit(self) -> bool:
+        """Whether BuildKit runs beside the runners without privileges."""
+        sidecar = next((c for c in _containers(self.runner_values, "initContainers") if c["name"] == "buildkitd"), None)
+        return sidecar is not None and not (sidecar.get("securityContext") or {}).get("privileged")
+
+    def chart(self, kind: str) -> str:
+        """Reference of a chart for Helm: `controller` or `runners`.
+
+        Raises UserError where a folder does not hold it.
+        """
+        name = _CONTROLLER_CHART if kind == "controller" else _RUNNERS_CHART
+        if self.chart_repository.startswith("oci://"):
+            return f"{self.chart_repository.rstrip('/')}/{name}"
+        folder = Path(self.chart_repository)
+        for candidate in (folder / f"{name}-{self.version}.tgz", folder / name):
+            if candidate.exists():
+                return str(candidate)
+        raise UserError(
+            f"The chart {name} {self.version} is not in {folder}.",
+            f"It should be there as {name}-{self.version}.tgz, or unpacked as {name}/.",
+            f"helm pull oci://ghcr.io/actions/actions-runner-controller-charts/{name}"
+            f" --version {self.version} --destination {folder}",
+        )
+
+
+def has_runners(root: Path = ROOT) -> bool:
+    """Whether this environment was generated with runners."""
+    return (root / "helm" / "arc-runners.yaml").exists()
+
+
+def read_local_settings(root: Path = ROOT) -> LocalSettings:
+    """The lines of `.env` that concern runners."""
+    path = root / ".env"
+    # Without interpolation, as everywhere: the process environment is no source of settings.
+    values = dotenv_values(path, interpolate=False) if path.exists() else {}
+    given = {key: (value or "").strip() for key, value in values.items()}
+    key_file = given.get("GITHUB_APP_PRIVATE_KEY_PATH", "")
+    return LocalSettings(
+        app_id=given.get("GITHUB_APP_ID", ""),
+        installation_id=given.get("GITHUB_APP_INSTALLATION_ID", ""),
+        private_key_file=root / Path(key_file).expanduser() if key_file else None,
+        has_token=bool(given.get("GITHUB_TOKEN")),
+        runner_name=given.get("RUNNER_NAME", ""),
+        config_url=given.get("GITHUB_CONFIG_URL", ""),
+        ca_file=given.get("GITHUB_CA_FILE", ""),
+    )
+
+
+def read_token(root: Path = ROOT) -> str:
+    """The GITHUB_TOKEN of `.env`; empty where there is none."""
+    return (dotenv_values(root / ".env", interpolate=False).get("GITHUB_TOKEN") or "").strip()
+
+
+def runner_name(root: Path = ROOT) -> str:
+    """Name of this machine's runners: RUNNER_NAME of `.env`, or the team's.
+
+    Raises UserError where there are no runners, or where the team's file cannot be read.
+    """
+    require_runners(root)
+    team = _read_yaml(root / "helm" / "arc-runners.yaml").get("runnerScaleSetName")
+    return read_local_settings(root).runner_name or str(team)
+
+
+def require_runners(root: Path = ROOT) -> None:
+    """Raises UserError where this environment was generated without runners."""
+    if not has_runners(root):
+        raise UserError(
+            "This environment has no runners.",
+            "It was generated with the answer arc=false.",
+            "copier update --trust -d arc=true",
+        )
+
+
+def read_arc_settings(environment: Environment, root: Path = ROOT) -> ArcSettings:
+    """Reads and combines the files.
+
+    Raises:
+        UserError: There are no runners here, or a file is missing or not YAML. Wrong values are left to `problems`.
+    """
+    require_runners(root)
+    local = read_local_settings(root)
+    team = _read_yaml(root / "ansible" / "group_vars" / "all.yml")
+    values = _read_yaml(root / "helm" / "arc-runners.yaml")
+    manifests = (_read_yaml(root / "helm" / "arc-registries.yaml"),)
+    ca_file = local.ca_file or str(team.get("arc_github_ca_file") or "")
+    return ArcSettings(
+        version=str(team.get("arc_version", "")),
+        chart_repository=str(team.get("arc_chart_repository", "")),
+        plain_http=bool(team.get("arc_chart_plain_http")),
+        controller_values=_read_yaml(root / "helm" / "arc-controller.yaml"),
+        runner_values=_complete(values, local, environment, manifests, with_ca=bool(ca_file)),
+        manifests=manifests,
+        ca_file=root / Path(ca_file).expanduser() if ca_file else None,
+        local=local,
+    )
+
+
+def problems(settings: ArcSettings) -> Iterator[tuple[str, str]]:
+    """What is wrong with the values, each with the edit that puts it right.
+
+    The chart's own checks are repeated (gha-runner-scale-set 0.14 and 0.15), because a chart that fails says less, and
+    because it ignores numbers in quotes in silence.
+    """
+    where = "helm/arc-runners.yaml"
+    if not _NAME.fullmatch(settings.name):
+        source = "RUNNER_NAME in .env" if settings.local.runner_name else f"runnerScaleSetName in {where}"
+        yield (
+            f"{source} is {settings.name!r}, which cannot be a scale set's name.",
+            "Use 1 to 45 lower-case letters, digits and hyphens.",
+        )
+    least, most = (settings.runner_values.get(key) for key in ("minRunners", "maxRunners"))
+    for key, value in (("minRunners", least), ("maxRunners", most)):
+        if type(value) is not int or value < 0:
+            yield (
+                f"{key} in {where} is {value!r}, not a whole number.",
+                f"{key}: 1   (no quotes: the chart ignores text)",
+            )
+    if type(least) is int and type(most) is int and most < max(least, 1):
+        yield f"maxRunners in {where} is {most}, less than {max(least, 1)}.", "Raise maxRunners, or lower minRunners."
+    if not re.fullmatch(r"https?://[^/\s]+/[^/\s]+(/[^/\s]+)?/?", settings.config_url):
+        yield (
+            f"githubConfigUrl is {settings.config_url!r}, which names no organisation or repository.",
+            f"https://github.com/ORGANISATION in {where}, or GITHUB_CONFIG_URL in .env.",
+        )
+    if runner_container(settings.runner_values) is None:
+        yield f"No container in {where} is called runner.", f"git diff {where}"
+    if settings.ca_file and not settings.ca_file.is_file():
+        yield f"The file with GitHub's certificates is missing: {settings.ca_file}.", "Correct GITHUB_CA_FILE in .env."
+
+
+def runner_container(values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The container in which jobs run."""
+    return next((c for c in _containers(values, "containers") if c["name"] == "runner"), None)
+
+
+def _containers(values: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    spec = (values.get("template") or {}).get("spec") or {}
+    found = spec.get(key) or []
+    return [c for c in found if isinstance(c, dict) and "name" in c] if isinstance(found, list) else []
+
+
+def _complete(
+    values: Mapping[str, Any],
+    local: LocalSettings,
+    environment: Environment,
+    manifests: tuple[Mapping[str, Any], ...],
+    *,
+    with_ca: bool,
+) -> dict[str, Any]:
+    complete = copy.deepcopy(dict(values))
+    if local.runner_name:
+        complete["runnerScaleSetName"] = local.runner_name
+    if local.config_url:
+        complete["githubConfigUrl"] = local.config_url
+    complete["labels"] = {**(complete.get("labels") or {}), OWNER_LABEL: environment.cluster}
+    runner = runner_container(complete)
+    if runner and (image := built_image(environment, str(runner.get("image", "")))):
+        runner["image"] = image
+    if with_ca:
+        complete.setdefault(
+            "githubServerTLS",
+            {
+                "certificateFrom": {"configMapKeyRef": {"name": "github-ca", "key": "ca.crt"}},
+                "runnerMountPath": "/usr/local/share/ca-certificates/",
+            },
+        )
+    if proxy := complete.get("proxy"):
+        # The listener asks the Kubernetes API through the proxy too unless it is told not to, and then never starts.
+        own = [_SERVICE_RANGE, *(name.partition(":")[0] for name in environment.registry.cluster_names)]
+        proxy["noProxy"] = list(dict.fromkeys([*(proxy.get("noProxy") or []), *own]))
+    template = complete.setdefault("template", {})
+    annotations = template.setdefault("metadata", {}).setdefault("annotations", {})
+    # New files in a mounted config map do not reach a BuildKit that runs; a new pod has them.
+    annotations["envkit.registries"] = hashlib.sha256(json.dumps(manifests, sort_keys=True).encode()).hexdigest()[:16]
+    return complete
+
+
+def built_image(environment: Environment, image: str) -> str | None:
+    """The image that `build-runner` pushed last, where `image` is one of this environment's registry; else None."""
+    hosts = (*environment.registry.host_names, *environment.registry.cluster_names)
+    names = {host.partition(":")[0] for host in hosts}
+    if image.partition("/")[0].partition(":")[0] not in names:
+        return None
+    from envkit.runner_image import read_built_image
+
+    return read_built_image()
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    restore = f"git -C {ROOT} checkout -- {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}"
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read.", str(error.strerror or error), restore) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML.", str(error), f"Correct it, or: {restore}") from error
+    if not isinstance(document, dict):
+        raise UserError(
+            f"{path} is not a mapping of keys to values.", "", f"{restore}   (then: {just_command()} install-arc)"
+        )
+    return document

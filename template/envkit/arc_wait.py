@@ -1,0 +1,137 @@
+"""Waiting for the runners: until GitHub has them, or until it is known why it will not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from envkit.arc_causes import Cause, error_lines, find_cause
+from envkit.arc_kube import CONTROLLER_SELECTOR, LISTENER_SELECTOR, Kube
+from envkit.arc_settings import CONTROLLER_NAMESPACE, RUNNERS_NAMESPACE
+from envkit.arc_state import ArcState, assess
+from envkit.errors import CommandFailedError, UserError
+from envkit.paths import just_command
+
+_POLL = 0.4
+_SETTLING = 3.0
+"""Seconds that a refusal has to stand: the first line may be from before a corrected Secret was read."""
+
+_PASSING_SECONDS = 60.0
+"""After this long what may pass by itself, GitHub's trouble for one, is reported all the same."""
+
+_PULL_SECONDS = 30.0
+"""A pod that cannot pull its image gets this long: the kubelet tries again by itself."""
+
+
+def wait_until_ready(
+    kube: Kube, wanted: str, *, since: datetime, on_state: Callable[[str], None], seconds: float = 300
+) -> ArcState:
+    """Waits until jobs would be run: controller and listener run, GitHub knows the scale set, the first runner is idle.
+
+    Args:
+        kube: The cluster.
+        wanted: Name of the scale set.
+        since: Lines of logs before this time are not looked at.
+        on_state: Gets a few words about what is being waited for, when they change.
+        seconds: How long to wait where no cause of a failure is seen.
+
+    Raises:
+        UserError: It will not come about; says the likely cause and what helps.
+    """
+    watch = _Watch(kube, wanted, since)
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            state = assess(kube.resources(), wanted)
+        except CommandFailedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL)
+            continue
+        if state.ready and state.has_enough:
+            return state
+        on_state(_waiting_for(state))
+        watch.look(state)
+        if time.monotonic() > deadline:
+            raise watch.timed_out(state, seconds)
+        time.sleep(_POLL)
+
+
+class _Watch:
+    """Looks for the cause of a failure, and remembers since when it is seen."""
+
+    def __init__(self, kube: Kube, wanted: str, since: datetime) -> None:
+        self._kube = kube
+        self._wanted = wanted
+        self._since = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._first_seen: dict[str, float] = {}
+
+    def look(self, state: ArcState) -> None:
+        """Raises UserError where the cause is certain, or has stood long enough."""
+        if state.scale_set and state.scale_set.phase == "Outdated":
+            raise outdated(state)
+        if state.ready:
+            problem = next((runner.detail for runner in state.runners if runner.detail), "")
+            self._after(
+                problem, _PULL_SECONDS, "A runner does not start.", f"kubectl -n {RUNNERS_NAMESPACE} get events"
+            )
+            return
+        if not state.controller.running:
+            where = f"kubectl -n {CONTROLLER_NAMESPACE} describe pods"
+            self._after(state.controller.detail, _PULL_SECONDS, "The controller does not start.", where)
+            return
+        cause = find_cause(self._lines(state))
+        if cause and self._stands(cause.what, _PASSING_SECONDS if cause.passing else _SETTLING):
+            raise _failed(cause)
+
+    def timed_out(self, state: ArcState, seconds: float) -> UserError:
+        """The error where time is up and no cause was seen."""
+        lines = error_lines(self._lines(state)) or [f"{_waiting_for(state)}."]
+        return UserError(
+            f"The runners are not ready after {seconds:.0f} s.",
+            "\n".join(lines),
+            f"{just_command()} arc-status   (and: {just_command()} arc-logs controller)",
+        )
+
+    def _lines(self, state: ArcState) -> list[str]:
+        if state.scale_set and state.scale_set.registered:
+            selector = f"--selector={LISTENER_SELECTOR},actions.github.com/scale-set-name={self._wanted}"
+        else:
+            selector = f"--selector={CONTROLLER_SELECTOR}"
+        return self._kube.log(namespace=CONTROLLER_NAMESPACE, target=selector, since=self._since)
+
+    def _after(self, problem: str, seconds: float, what: str, next_step: str) -> None:
+        kind = problem.partition(" ")[0] + problem.partition(":")[2].split(" ", 2)[:2][-1] if problem else ""
+        if problem and self._stands(kind, seconds):
+            raise UserError(what, problem, next_step)
+
+    def _stands(self, what: str, seconds: float) -> bool:
+        now = time.monotonic()
+        return now - self._first_seen.setdefault(what, now) >= seconds
+
+
+def outdated(state: ArcState) -> UserError:
+    """The error for a scale set that was parked because GitHub refused its runners."""
+    image, just = state.scale_set.image if state.scale_set else "", just_command()
+    return UserError(
+        "The scale set is parked (Outdated): GitHub refused its runners as too old, and no job is run.",
+        f"Their image is {image}. Only an image with a newer runner, under a new tag, gets it going again.",
+        f"Raise the base image in runner/Dockerfile, then:\n{just} build-runner && {just} install-arc",
+    )
+
+
+def _failed(cause: Cause) -> UserError:
+    return UserError("GitHub and the runners do not come together.", f"{cause.what}\n{cause.line}", cause.next_step)
+
+
+def _waiting_for(state: ArcState) -> str:
+    if not state.controller.running:
+        return "waiting for the controller to start"
+    if state.scale_set is None:
+        return "waiting for the scale set"
+    if not state.scale_set.registered:
+        return "waiting for GitHub to register the scale set"
+    if not state.listener.running:
+        return "waiting for the listener"
+    return "waiting for the first runner"
