@@ -7,6 +7,7 @@ from envkit.engine import docker, inspect, remove_containers
 from envkit.environment import Environment
 from envkit.observation import Observation
 from envkit.session import Session
+from envkit.verified import forget_verified
 
 _SECONDS = 60
 
@@ -38,6 +39,7 @@ def delete(session: Session, *, registry_data: bool) -> list[str]:
     if registry_data and environment.registry.volume:
         removed += remove_volume(environment.registry.volume)
     removed += remove_network(session)
+    forget_verified(environment.cluster)
     return removed + remove_kubeconfigs(session)
 
 

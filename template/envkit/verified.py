@@ -25,6 +25,11 @@ def remember_verified(cluster: str, containers: Iterable[Container]) -> None:
     write_private(state_dir() / f"{cluster}.verified", _fingerprint(containers))
 
 
+def forget_verified(cluster: str) -> None:
+    """Removes the note."""
+    (state_dir() / f"{cluster}.verified").unlink(missing_ok=True)
+
+
 def _fingerprint(containers: Iterable[Container]) -> str:
     lines = sorted(f"{container.id} {container.started_at} {container.state}" for container in containers)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
