@@ -71,13 +71,15 @@ def test_changed_cluster_configuration_says_that_the_cluster_has_to_be_made_agai
     assert "conflict" not in printed
 
 
-def test_update_without_changes_says_so(update: Update) -> None:
-    assert "The update changed nothing." in update(vcs_ref="v10001.0.0")
+def test_update_without_changes_says_so(repository: Path) -> None:
+    assert after_update.report(repository) == "The update changed nothing."
 
 
-def test_changed_port_says_what_else_to_compare(update: Update) -> None:
-    printed = update(vcs_ref="v10001.0.0", data={"api_port": 7000})
-    assert "Compare it with your .env" in printed
+def test_changed_example_of_local_settings_says_what_to_compare(repository: Path) -> None:
+    (repository / ".env.example").write_text("#API_PORT=7000\n", encoding="utf-8")
+    report = after_update.report(repository)
+    assert report.startswith("The update changed 1 file.\n")
+    assert "Compare it with your .env:\n    diff .env.example .env" in report
 
 
 def test_conflict_is_named(environment: Path, update: Update) -> None:
