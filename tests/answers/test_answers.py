@@ -192,5 +192,5 @@ def test_check_reads_an_answers_file(tmp_path: Path, capsys: pytest.CaptureFixtu
     file = tmp_path / "answers.yml"
     file.write_text("_commit: v1\n_src_path: gh:x/y\nagents: 3\n", encoding="utf-8")
     assert main(["check", str(file)]) == 0
-    assert main(["check", str(file), "--given=agents,agnets"]) == 1
+    assert main(["check", str(file), '--given={"agents": "3", "agnets": null}']) == 1
     assert "Did you mean agents?" in capsys.readouterr().err
