@@ -115,10 +115,12 @@ def test_newest_release_has_its_entry_in_the_changelog() -> None:
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("the project is not a Git clone here")
     released = RELEASE.findall(git(ROOT, "log", "--format=%s"))
-    entries = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
-    for _, day in entries:
-        date.fromisoformat(day)
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    entries = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)$", text, re.MULTILINE)
+    assert len(entries) == len(re.findall(r"^## (?!\[Unreleased\]$)", text, re.MULTILINE))
     versions = [tuple(map(int, version.split("."))) for version, _ in entries]
     assert versions == sorted(versions, reverse=True)
+    for _, day in entries:
+        date.fromisoformat(day)
     if released:
         assert released[0] in [version for version, _ in entries]
