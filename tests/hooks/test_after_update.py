@@ -13,11 +13,12 @@ from copier import run_copy, run_update
 from support import commit_all, git
 
 Update = Callable[..., str]
+NEWER_K3S = "k3s:v1.99.0-k3s1"
 
 
 @pytest.fixture(scope="module")
 def two_versions(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The template in two versions that differ in k3d.yaml."""
+    """The template in two versions that differ in k3d.yaml and in the pinned node image."""
     folder = tmp_path_factory.mktemp("versions") / "template"
     shutil.copytree(template, folder)
     commit_all(folder, "first", "v10001.0.0")
@@ -25,6 +26,10 @@ def two_versions(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     text = file.read_text(encoding="utf-8")
     assert "timeout: 300s" in text
     file.write_text(text.replace("timeout: 300s", "timeout: 400s"), encoding="utf-8")
+    questions = folder / "copier.yml"
+    pinned = questions.read_text(encoding="utf-8")
+    assert pinned.count("rancher/k3s:v1.36.4-k3s1") == 1
+    questions.write_text(pinned.replace("k3s:v1.36.4-k3s1", NEWER_K3S), encoding="utf-8")
     commit_all(folder, "second", "v10002.0.0")
     return folder
 
@@ -69,6 +74,14 @@ def test_changed_cluster_configuration_says_that_the_cluster_has_to_be_made_agai
     assert printed.count("The update changed 2 files.") == 1
     assert "keeps its old configuration until:\n    bin/just delete && bin/just create" in printed
     assert "conflict" not in printed
+
+
+def test_pinned_image_follows_the_template_unless_another_was_chosen(environment: Path, update: Update) -> None:
+    update()
+    assert f'image: "docker.io/rancher/{NEWER_K3S}"' in (environment / "k3d.yaml").read_text(encoding="utf-8")
+    update(data={"k3s_image": "mirror.example/k3s:1"})
+    update()
+    assert 'image: "mirror.example/k3s:1"' in (environment / "k3d.yaml").read_text(encoding="utf-8")
 
 
 def test_update_without_changes_says_so(repository: Path) -> None:
