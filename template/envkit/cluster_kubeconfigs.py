@@ -54,7 +54,7 @@ def kubeconfigs_are_current(session: Session) -> bool:
     return (
         private
         and container == devcontainer_kubeconfig(text, session.environment.load_balancer)
-        and has_current_entries(paths.merged, text, session.environment.context)
+        and has_current_entries(paths.merged, text)
     )
 
 

@@ -201,7 +201,7 @@ def _kubeconfigs(environment: Environment, *, api_answers: bool) -> tuple[Kubeco
         text = paths.host.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         text = ""
-    merged = bool(text) and has_current_entries(paths.merged, text, environment.context)
+    merged = bool(text) and has_current_entries(paths.merged, text)
     return (
         KubeconfigStatus(str(paths.host), bool(text), current),
         KubeconfigStatus(str(paths.devcontainer), paths.devcontainer.exists(), current),
