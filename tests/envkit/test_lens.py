@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from fake_tools import Machine, WebServer
+
 from envkit import consent, lens
 from envkit.download import platform_name, sha256_of
 from envkit.errors import UserError
 from envkit.progress import Steps
-from fake_tools import Machine, WebServer
 
 APPIMAGE = b"#!/bin/sh\nexit 0\n"
 
