@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from urllib.parse import unquote
 
 from envkit.config import k3d_input
 from envkit.engine import docker, inspect, published_ports
 from envkit.environment import Environment, PortUse
 from envkit.errors import UserError
 from envkit.observation import Observation
+from envkit.ownership import clashes
 from envkit.paths import ROOT, just_command
 from envkit.ports import change_hint, is_busy, owner_of
 
@@ -153,29 +153,9 @@ def check_ports(uses: Sequence[PortUse], own_ports: frozenset[int] = frozenset()
 
 def check_names(environment: Environment, observation: Observation, root: Path = ROOT) -> list[Check]:
     """No other environment uses the same names."""
-    checks = []
-    server = observation.server
-    other = Path(unquote(server.root)) if server and server.root else None
-    if other and other != root and (other / "k3d.yaml").exists():
-        checks.append(
-            Check(
-                "Cluster name",
-                Verdict.FAIL,
-                f"the cluster {environment.cluster} belongs to the environment in {other}",
-                f"Work in {other}, or give this one another name: metadata.name in k3d.yaml",
-            )
-        )
-    registry = observation.registry
-    if registry and registry.cluster not in ("", environment.cluster):
-        checks.append(
-            Check(
-                "Registry name",
-                Verdict.FAIL,
-                f"the container {registry.name} belongs to the cluster {registry.cluster}",
-                "Give this one another name: registries.create.name in k3d.yaml",
-            )
-        )
-    elif not registry and inspect("container", environment.registry.name):
+    found = clashes(environment, observation.nodes, observation.registry, root)
+    checks = [Check(clash.subject, Verdict.FAIL, clash.detail, clash.fix) for clash in found]
+    if not observation.registry and inspect("container", environment.registry.name):
         checks.append(
             Check(
                 "Registry name",

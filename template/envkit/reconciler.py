@@ -17,6 +17,7 @@ from envkit.engine import docker, published_ports, remove_containers
 from envkit.errors import UserError
 from envkit.missing_parts import add_missing_parts
 from envkit.observation import Observation, observe
+from envkit.ownership import refuse_clashes
 from envkit.paths import just_command
 from envkit.progress import Step
 from envkit.removal import remove_network, remove_unfinished
@@ -69,6 +70,7 @@ class Reconciler:
         Raises UserError where that cannot be reached; names the cause and the next command.
         """
         observation = observe(self._environment)
+        refuse_clashes(self._environment, observation.nodes, observation.registry)
         for _ in range(_ROUNDS):
             assessment = self._assess(observation)
             if assessment.state is State.RUNNING:
@@ -80,6 +82,7 @@ class Reconciler:
     def stop(self) -> bool:
         """Stops every container of the cluster, keeps everything; returns whether any ran."""
         nodes, registry = self._session.containers()
+        refuse_clashes(self._environment, nodes, registry)
         parts = [container for container in (*nodes, registry) if container]
         if not parts:
             raise UserError(f"There is no cluster {self._environment.cluster} to stop.", "", f"{just_command()} create")

@@ -6,6 +6,7 @@ from envkit.cluster_kubeconfigs import remove_kubeconfigs
 from envkit.engine import docker, inspect, remove_containers
 from envkit.environment import Environment
 from envkit.observation import Observation
+from envkit.ownership import refuse_clashes
 from envkit.session import Session
 from envkit.verified import forget_verified
 
@@ -19,11 +20,12 @@ def delete(session: Session, *, registry_data: bool) -> list[str]:
         session: The run.
         registry_data: Remove the registry's volume too, and with it every image in it.
 
-    Raises UserError where something could not be removed.
+    Raises UserError where something belongs to another environment or could not be removed.
     """
     environment = session.environment
     removed: list[str] = []
     nodes, registry = session.containers()
+    refuse_clashes(environment, nodes, registry)
     if nodes or registry:
         with session.steps.step("Deleting the cluster") as step:
             if nodes:
