@@ -7,6 +7,7 @@ costs a tenth of importing the SDK, which matters to a recipe that is run every 
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,17 +132,9 @@ def remove_containers(names: Iterable[str]) -> None:
 def read_file(container: str, path: str) -> bytes | None:
     """A file in a container, running or not; None where it is not there."""
     import io
-    import subprocess
     import tarfile
 
-    done = subprocess.run(
-        [require_tool("docker"), "cp", f"{container}:{path}", "-"],
-        env=tool_environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=TIMEOUT * 2,
-        check=False,
-    )
+    done = _copy(f"{container}:{path}", "-")
     if done.returncode:
         return None
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
@@ -153,7 +146,6 @@ def read_file(container: str, path: str) -> bytes | None:
 def write_file(container: str, path: str, content: bytes, mode: int = 0o644) -> None:
     """Writes a file into a container, running or not. Its folder must exist."""
     import io
-    import subprocess
     import tarfile
 
     target = Path(path)
@@ -162,20 +154,24 @@ def write_file(container: str, path: str, content: bytes, mode: int = 0o644) -> 
         member = tarfile.TarInfo(target.name)
         member.size, member.mode = len(content), mode
         archive.addfile(member, io.BytesIO(content))
-    done = subprocess.run(
-        [require_tool("docker"), "cp", "-", f"{container}:{target.parent}"],
-        env=tool_environment(),
-        input=buffer.getvalue(),
-        capture_output=True,
-        timeout=TIMEOUT * 2,
-        check=False,
-    )
+    done = _copy("-", f"{container}:{target.parent}", buffer.getvalue())
     if done.returncode:
         raise CommandFailedError(
             f"{path} cannot be written into the container {container}.",
             status=done.returncode,
             output=done.stderr.decode(errors="replace").strip(),
         )
+
+
+def _copy(source: str, target: str, archive: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [require_tool("docker"), "cp", source, target]
+    try:
+        return subprocess.run(
+            command, env=tool_environment(), input=archive, capture_output=True, timeout=TIMEOUT * 2, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        what = f"`docker cp {source} {target}` did not end within {TIMEOUT * 2:.0f} s."
+        raise _explained(CommandFailedError(what, status=TIMED_OUT, output="")) from error
 
 
 def published_ports(containers: Sequence[str]) -> dict[str, list[tuple[str, int]]]:

@@ -27,6 +27,9 @@ _PRIVATE_KEY_END = re.compile(r"-----END [A-Z ]*PRIVATE KEY-----")
 
 _KEPT_LINES = 20
 
+_INSTALLED_BY_HAND = {"docker": "Install Docker: https://docs.docker.com/engine/install/"}
+"""What `install` does not bring."""
+
 
 def tool_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment for a tool: the pinned tools first on PATH, no `K3D_*` settings, no PYTHONPATH of ours."""
@@ -43,13 +46,13 @@ def find_tool(name: str) -> str | None:
 
 
 def require_tool(name: str) -> str:
-    """The path of a program; UserError with the command that installs it where it is missing."""
+    """The path of a program; UserError that says how to install it where it is missing."""
     if path := find_tool(name):
         return path
     raise UserError(
         f"{name} is not installed.",
         f"It was looked for in {TOOLS_BIN} and on PATH.",
-        f"{just_command()} install",
+        _INSTALLED_BY_HAND.get(name, f"{just_command()} install"),
     )
 
 
