@@ -12,7 +12,7 @@ from envkit.engine import Container
 from envkit.environment import Environment
 from envkit.errors import UserError
 from envkit.kubeconfig import has_current_entries, kubeconfig_paths
-from envkit.observation import Observation, observe
+from envkit.observation import Observation, observe, present_registry
 from envkit.paths import just_command
 from envkit.registry import use_of
 from envkit.report import new_table, plain, print_report
@@ -160,7 +160,8 @@ def _status(
     api = observation.api
     ready = api.ready if api else None
     http = environment.port("HTTP_PORT")
-    use = use_of(environment.registry) if observation.registry_answers else None
+    registry = present_registry(environment, observation)
+    use = use_of(registry) if observation.registry_answers else None
     return Status(
         cluster=environment.cluster,
         context=environment.context,
@@ -171,7 +172,7 @@ def _status(
         nodes=tuple(_node(node, ready) for node in sorted(observation.nodes, key=_order)),
         ports={use.purpose: f"{use.address}:{use.number}" for use in environment.ports},
         registry={
-            "host": environment.registry.host_names[0],
+            "host": registry.host_names[0],
             "container": observation.registry.state if observation.registry else "absent",
             "answers": observation.registry_answers,
             "repositories": use.repositories if use else None,
