@@ -18,6 +18,7 @@ from envkit.engine import (
     remove_containers,
     write_file,
 )
+from envkit.environment import HASH_LABEL, ROOT_LABEL
 from envkit.errors import CommandFailedError, UserError
 
 
@@ -28,22 +29,27 @@ def _short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # -- listing ------------------------------------------------------------------------------------------------------
 
-_SERVER = (
-    "0123abc",
-    "/k3d-shop-server-0",
-    "running",
-    "2026-10-01T08:00:00.5Z",
-    "rancher/k3s:v1.36.2-k3s1",
-    "k3d-shop=10.0.0.2,bridge=,",
-    "shop",
-    "server",
-    "0123456789abcdef",
-    "/home/jo/my%20shop",
-    "5050",
-)
-LINE = "\t".join(_SERVER)
-_TOOLS = ("4567def", "/k3d-shop-tools", "exited", "0001-01-01T00:00:00Z", "k3d-tools", *[""] * 6)
-BARE = "\t".join(_TOOLS)
+_SERVER = {
+    "{{.Id}}": "0123abc",
+    "{{.Name}}": "/k3d-shop-server-0",
+    "{{.State.Status}}": "running",
+    "{{.State.StartedAt}}": "2026-10-01T08:00:00.5Z",
+    "{{.Config.Image}}": "rancher/k3s:v1.36.2-k3s1",
+    ".NetworkSettings.Networks": "k3d-shop=10.0.0.2,bridge=,",
+    '"k3d.cluster"': "shop",
+    '"k3d.role"': "server",
+    f'"{HASH_LABEL}"': "0123456789abcdef",
+    f'"{ROOT_LABEL}"': "/home/jo/my%20shop",
+}
+_TOOLS = {"{{.Id}}": "4567def", "{{.Name}}": "/k3d-shop-tools", "{{.State.Status}}": "exited"}
+
+
+def _line(values: dict[str, str]) -> str:
+    """What Docker prints of a container for the fields that envkit asks for."""
+    return "\t".join(next((value for part, value in values.items() if part in field), "") for field in engine._FIELDS)
+
+
+LINE, BARE = _line(_SERVER), _line(_TOOLS)
 
 
 def test_the_listing_becomes_containers(machine: Machine) -> None:
@@ -55,7 +61,6 @@ def test_the_listing_becomes_containers(machine: Machine) -> None:
     assert server.addresses == {"k3d-shop": "10.0.0.2", "bridge": ""}
     assert (server.cluster, server.role) == ("shop", "server")
     assert (server.config_hash, server.root) == ("0123456789abcdef", "/home/jo/my%20shop")
-    assert (server.registry_port, tools.registry_port) == (5050, 0)
     assert (tools.running, tools.addresses, tools.cluster, tools.config_hash) == (False, {}, "", "")
 
 
