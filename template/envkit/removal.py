@@ -27,16 +27,14 @@ def delete(session: Session, *, registry_data: bool) -> list[str]:
     nodes, registry = session.containers()
     refuse_clashes(environment, nodes, registry)
     if nodes or registry:
-        with session.steps.step("Deleting the cluster") as step:
+        with session.steps.step("Deleting the cluster"):
+            # Not by k3d: it would take the network away from a dev container that is stopped at the moment,
+            # and that container could never be started again.
+            remove_containers(container.name for container in (*nodes, registry) if container)
             if nodes:
-                session.k3d(step, "cluster", "delete", environment.cluster)
                 removed.append(f"cluster {environment.cluster} ({len(nodes)} containers)")
-            # k3d leaves a registry that it did not make itself, or that another network uses too.
-            left, left_registry = session.containers()
-            remove_containers(container.name for container in (*left, left_registry) if container)
             if registry:
                 removed.append(f"registry container {registry.name}")
-    # Docker removes what k3d did not; k3d has usually done it.
     removed += remove_volume(environment.image_volume)
     if registry_data and environment.registry.volume:
         removed += remove_volume(environment.registry.volume)
@@ -63,13 +61,14 @@ def remove_volume(name: str) -> list[str]:
 
 
 def remove_network(session: Session) -> list[str]:
-    """Removes the cluster's network unless something else still uses it, such as a dev container."""
+    """Removes the cluster's network unless a container of somebody else's is attached to it, running or stopped."""
     name = session.environment.network
-    network = inspect("network", name)
-    if not network:
+    if not inspect("network", name):
         return []
-    if attached := sorted(container["Name"] for container in (network[0].get("Containers") or {}).values()):
-        session.steps.say(f"The network {name} stays: in use by {', '.join(attached)}.")
+    own = {container.name for container in session.containers()[0]}
+    attached = set(docker("ps", "--all", "--filter", f"network={name}", "--format", "{{.Names}}").split()) - own
+    if attached:
+        session.steps.say(f"The network {name} stays: it is in use by {', '.join(sorted(attached))}.")
         return []
     docker("network", "rm", name, timeout=_SECONDS)
     return [f"network {name}"]
