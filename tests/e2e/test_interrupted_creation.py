@@ -93,6 +93,7 @@ def test_a_creation_that_was_killed_is_completed_by_the_next(
 def test_a_k3d_that_outlives_a_killed_creation_is_waited_for(environment: Generated, creation: Running) -> None:
     wait_until("the server runs", lambda: _server_runs(environment), _POINT_SECONDS)
     creation.process.kill()
+    creation.process.wait()  # until then the kernel counts it as alive
     output = _assert_the_next_create_converges(environment)
     assert f"Waiting for what `create` (process {creation.process.pid}, killed) left running" in output
 
