@@ -218,13 +218,17 @@ class Reconciler:
             preflight.require(checks, "created" if creating else "started", self._session.steps.say)
 
     def _finish(self, observation: Observation) -> None:
-        """Sees to what a running cluster still lacks outside itself: kubeconfigs, registry hint, our marker."""
+        """Sees to what a running cluster still lacks outside itself: registry hint, our marker, kubeconfigs.
+
+        The marker before the kubeconfigs: a developer's own file that cannot be changed must not leave a cluster behind
+        that works and counts as unfinished, because the next repair of such a cluster makes it anew.
+        """
+        if not observation.verified:
+            self._complete(observation)
         if self._created or not kubeconfigs_are_current(self._session):
             with self._session.steps.step("Writing the kubeconfigs"):
                 if write_kubeconfigs(self._session, switch=self._created):
                     self._actions.append("wrote the kubeconfigs")
-        if not observation.verified:
-            self._complete(observation)
         # k3d's helper, left by a k3d that was killed
         remove_containers(node.name for node in observation.nodes if node.role == "noRole")
 
