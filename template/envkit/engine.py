@@ -15,6 +15,7 @@ from typing import Any
 
 from envkit.environment import ALL_INTERFACES, HASH_LABEL, ROOT_LABEL
 from envkit.errors import TIMED_OUT, CommandFailedError, UserError
+from envkit.paths import just_command
 from envkit.process import capture, require_tool, tool_environment
 
 TIMEOUT = 5.0
@@ -106,7 +107,7 @@ def docker(*arguments: str, timeout: float | None = TIMEOUT, stdin: str | None =
         CommandFailedError: The engine answers, and refuses this command.
     """
     try:
-        return capture(["docker", *arguments], timeout=timeout, stdin=stdin)
+        return capture(["docker", *arguments], timeout=timeout, stdin=stdin, next_step=f"{just_command()} doctor")
     except CommandFailedError as error:
         raise _explained(error) from error
 
@@ -160,6 +161,7 @@ def write_file(container: str, path: str, content: bytes, mode: int = 0o644) -> 
             f"{path} cannot be written into the container {container}.",
             status=done.returncode,
             output=done.stderr.decode(errors="replace").strip(),
+            next_step=f"{just_command()} doctor",
         )
 
 

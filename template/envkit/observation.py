@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from envkit.engine import Container, k3d_containers, published_ports, read_file
 from envkit.environment import Environment, Registry
@@ -126,22 +127,32 @@ def ask_api(kubeconfig: Path) -> ApiFacts:
             ],
             timeout=API_TIMEOUT + 1,
         )
-        items = json.loads(text)["items"]
-    except (UserError, ValueError, KeyError) as error:
-        why = error.why or error.what if isinstance(error, UserError) else str(error)
-        return ApiFacts(error=why.strip().splitlines()[-1] if why.strip() else "no answer")
+        return _facts(json.loads(text)["items"])
+    except UserError as error:
+        why = (error.why or error.what).strip()
+        return ApiFacts(error=why.splitlines()[-1] if why else "no answer")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return ApiFacts(error="what answers is no Kubernetes API")
+
+
+def _facts(items: list[dict[str, Any]]) -> ApiFacts:
     nodes = [item for item in items if item["kind"] == "Node"]
     coredns = next((i for i in items if i["kind"] == "ConfigMap" and i["metadata"]["name"] == "coredns"), None)
     records = ((coredns or {}).get("data") or {}).get("NodeHosts", "")
     return ApiFacts(
         ready={node["metadata"]["name"]: _is_ready(node) for node in nodes},
-        versions=tuple(sorted({node["status"]["nodeInfo"]["kubeletVersion"] for node in nodes})),
+        versions=tuple(sorted({_kubelet(node) for node in nodes} - {""})),
         dns_records={name: line.split()[0] for line in records.splitlines() for name in line.split()[1:]},
     )
 
 
-def _is_ready(node: dict[str, dict[str, list[dict[str, str]]]]) -> bool:
-    conditions = node["status"].get("conditions", [])
+def _kubelet(node: dict[str, Any]) -> str:
+    # A node that has not joined completely has none.
+    return str(((node.get("status") or {}).get("nodeInfo") or {}).get("kubeletVersion", ""))
+
+
+def _is_ready(node: dict[str, Any]) -> bool:
+    conditions = (node.get("status") or {}).get("conditions") or []
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 

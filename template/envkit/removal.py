@@ -81,7 +81,9 @@ def remove_local_images(environment: Environment) -> list[str]:
     """
     hosts = (*environment.registry.host_names, *environment.registry.cluster_names)
     names = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
-    owned = [name for name in names if name.startswith(tuple(f"{host}/" for host in hosts))]
+    prefixes = tuple(f"{host}/" for host in hosts)
+    # Of an image whose tag has moved on, Docker lists the rest as NAME:<none>, which is no name to remove it by.
+    owned = [name for name in names if name.startswith(prefixes) and not name.endswith(":<none>")]
     if owned:
         docker("rmi", *owned, timeout=_SECONDS)
     return [f"image {name}" for name in owned]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from envkit.creation_marker import read_marker
 from envkit.engine import Container
 from envkit.environment import Environment
 from envkit.errors import UserError
-from envkit.kubeconfig import has_current_entries, kubeconfig_paths
+from envkit.kubeconfig import devcontainer_kubeconfig, has_current_entries, kubeconfig_paths
 from envkit.observation import Observation, observe, present_registry
 from envkit.paths import just_command
 from envkit.registry import use_of
@@ -132,7 +133,8 @@ def print_table(status: Status) -> None:
         table.add_row("Ingress", status.ingress)
     table.add_row("Registry", _registry_line(status.registry))
     for index, file in enumerate(status.kubeconfigs):
-        word = "missing" if not file.present else "current" if file.current else "not checked"
+        current = {True: "current", False: f"not current ({just_command()} kubeconfig)", None: "not checked"}
+        word = current[file.current] if file.present else "missing"
         table.add_row("Kubeconfigs" if not index else "", f"{file.path}  {word}")
     for index, line in enumerate(status.drift):
         table.add_row("Drift" if not index else "", f"[yellow]{plain(line)}[/]")
@@ -198,16 +200,24 @@ def _order(node: Container) -> tuple[int, str]:
 def _kubeconfigs(environment: Environment, *, api_answers: bool) -> tuple[KubeconfigStatus, ...]:
     paths = kubeconfig_paths(environment.context)
     current = True if api_answers else None
+    text, container = _text(paths.host), _text(paths.devcontainer)
     try:
-        text = paths.host.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        text = ""
+        wanted = devcontainer_kubeconfig(text, environment.load_balancer)
+    except UserError:
+        wanted = ""
     merged = bool(text) and has_current_entries(paths.merged, text)
     return (
         KubeconfigStatus(str(paths.host), bool(text), current),
-        KubeconfigStatus(str(paths.devcontainer), paths.devcontainer.exists(), current),
+        KubeconfigStatus(str(paths.devcontainer), bool(container), current and container == wanted),
         KubeconfigStatus(str(paths.merged), merged, current),
     )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _next_step(state: str, drift: Sequence[str]) -> str:
