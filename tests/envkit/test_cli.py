@@ -10,11 +10,12 @@ from dataclasses import replace
 
 import pytest
 from fake_tools import Machine
-from samples import AGENTS, REGISTRY, SERVER, changed, healthy, sample_environment, write_repo
+from samples import AGENTS, KUBECONFIG, REGISTRY, SERVER, changed, healthy, sample_environment, write_repo
 
 from envkit import cli, doctor, environment, paths, status
 from envkit.environment import Environment
 from envkit.errors import CommandFailedError, UserError
+from envkit.kubeconfig import kubeconfig_paths
 from envkit.observation import ApiFacts, Observation
 from envkit.preflight import Check, Verdict
 from envkit.reconciler import Outcome, Reconciler
@@ -367,6 +368,26 @@ def test_status_without_docker_says_so_and_what_else_is_known(
     assert "docker" in str(document["next_step"])
     assert cli.main(["status"]) == 0
     assert "does not answer" in capsys.readouterr().out
+
+
+def test_status_tells_which_kubeconfig_is_not_current(
+    shop: Environment, found: Callable[[Observation], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found(healthy(shop))
+    files = kubeconfig_paths(shop.context)
+    files.host.parent.mkdir(parents=True)
+    files.host.write_text(KUBECONFIG, encoding="utf-8")
+    files.devcontainer.write_text(KUBECONFIG, encoding="utf-8")  # names 127.0.0.1, where no container finds the API
+
+    assert _status(capsys)["kubeconfigs"] == [
+        {"path": str(files.host), "present": True, "current": True},
+        {"path": str(files.devcontainer), "present": True, "current": False},
+        {"path": str(files.merged), "present": False, "current": True},
+    ]
+    assert cli.main(["status"]) == 0
+    table = capsys.readouterr().out
+    assert f"{files.devcontainer}  not current (just kubeconfig)" in table
+    assert f"{files.merged}  missing" in table
 
 
 # -- doctor -------------------------------------------------------------------------------------------------------
