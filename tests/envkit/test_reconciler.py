@@ -448,6 +448,20 @@ def test_a_fault_that_nothing_mends_ends_in_an_error_and_a_finished_cluster_surv
     assert not (holds_work and any(call.startswith("remove") or call == CREATE for call in world.calls))
 
 
+@pytest.mark.parametrize("fault", [lambda o: without(o, AGENTS[0]), lambda o: replace(o, hosts_lost=(SERVER,))])
+def test_a_cluster_that_k3d_itself_made_is_repaired_and_never_made_anew(
+    world: World, fault: Callable[[Observation], Observation]
+) -> None:
+    world.now = changed(fault(healthy(world.shop)), SERVER, config_hash="")
+    assert world.marker is None
+
+    with pytest.raises(UserError):
+        world.reconciler.bring_up()
+
+    assert world.calls
+    assert set(world.calls) <= {"add {'agent': 1}", STOP, START}
+
+
 # -- stop and restart ---------------------------------------------------------------------------------------------
 
 
@@ -543,16 +557,30 @@ def test_agents_are_added_under_free_names(
         node = sample_container(f"k3d-{name}-0", "agent")
         world.effects[_node_create(name)] = replace(present, nodes=(*present.nodes, node))
     targets: list[list[str]] = []
-    monkeypatch.setattr(missing_parts, "ask_api", lambda _: _api())
+
+    def kubectl_inside(_: Container, verb: str, *arguments: str) -> str:
+        world.do(f"kubectl {verb} {' '.join(arguments)}")
+        return " ".join((SERVER, *AGENTS)) if verb == "get" else ""
+
+    monkeypatch.setattr(missing_parts, "_kubectl_inside", kubectl_inside)
     monkeypatch.setattr(missing_parts, "update_targets", lambda _, nodes: targets.append([n.name for n in nodes]))
+    monkeypatch.setattr(
+        missing_parts, "run_load_balancer_container", lambda _, __, nodes: targets.append([n.name for n in nodes])
+    )
 
     assessment = assess(world.now, world.shop, None)
     actions = missing_parts.add_missing_parts(world.reconciler._session, world.now, assessment)
 
-    assert actions == ["added an agent" if len(made) == 1 else f"added {len(made)} agents"]
+    if lost == AGENTS:
+        assert actions == ["added 2 agents", "made the load balancer anew"]
+        assert world.calls[0] == f"remove {LOAD_BALANCER}"
+    else:
+        assert actions == ["added an agent"]
+        assert f"remove {LOAD_BALANCER}" not in world.calls
     assert [call for call in world.calls if call.startswith("k3d")] == [_node_create(name) for name in made]
-    assert f"kubectl delete node {lost[0]} --ignore-not-found" in world.calls
+    assert f"kubectl delete node {' '.join(lost)} --ignore-not-found" in world.calls
     assert [f"k3d-{name}-0" in targets[-1] for name in made] == [True] * len(made)
+    assert len(targets) == 1
 
 
 def _node_create(name: str) -> str:
