@@ -4,8 +4,8 @@ Copier's validators in copier.yml guide a person at a prompt, one question at a 
 the same rules, and those that Copier cannot check (unknown keys, values that Copier would convert in
 silence), and reports everything that is wrong at once.
 
-    python hooks/answers.py check FILE [--given=KEY,KEY]    exit 1 and the list of problems
-    python hooks/answers.py schema                          the JSON Schema of a data file
+    python hooks/answers.py check FILE [--given=JSON]    exit 1 and the list of problems
+    python hooks/answers.py schema                       the JSON Schema of a data file
 
 Runs in Copier's own Python, which has pydantic, PyYAML and Jinja2 and nothing more.
 """
@@ -324,12 +324,12 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _check(path: Path, given_keys: Iterable[str]) -> int:
+def _check(path: Path, given: Mapping[str, Any]) -> int:
     recorded = yaml.safe_load(path.read_text(encoding="utf-8"))
     answers = {key: value for key, value in recorded.items() if not key.startswith("_")}
-    # Copier drops unknown keys in silence: they are in no file any more, only in what was given.
-    unknown = {key: None for key in given_keys if key and key not in Answers.model_fields}
-    found = problems({**answers, **unknown})
+    # Copier drops unknown keys and converts values in silence: the file shows neither any more.
+    raw = {key: value for key, value in given.items() if key not in Answers.model_fields or value is not None}
+    found = problems({**answers, **raw})
     if not found:
         return 0
     print(listed(found), file=sys.stderr)
@@ -346,13 +346,15 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="exit 1 and list all problems if the answers are not allowed")
     check.add_argument("file", type=Path, help="the answers as YAML, for instance .copier-answers.yml")
-    check.add_argument("--given", default="", metavar="KEY,KEY", help="keys that were given to Copier")
+    check.add_argument(
+        "--given", type=json.loads, default={}, metavar="JSON", help="answers as they were given to Copier"
+    )
     commands.add_parser("schema", help="print the JSON Schema of a data file")
     options = parser.parse_args(arguments)
     if options.command == "schema":
         print(json.dumps(json_schema(), indent=2))
         return 0
-    return _check(options.file, options.given.split(","))
+    return _check(options.file, options.given)
 
 
 if __name__ == "__main__":

@@ -61,13 +61,20 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return snapshot
 
 
+@pytest.fixture(scope="session")
+def plain_template(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template without its Git repository, from which Copier renders twice as fast."""
+    folder = tmp_path_factory.mktemp("plain") / "template"
+    return Path(shutil.copytree(template, folder, ignore=shutil.ignore_patterns(".git"), symlinks=True))
+
+
 @pytest.fixture
-def copy_project(template: Path) -> CopyProject:
+def copy_project(plain_template: Path) -> CopyProject:
     """A function that generates a project with these answers and returns its folder."""
 
     def copy(destination: Path, *, run_tasks: bool = False, **answers: Any) -> Path:
         run_copy(
-            str(template),
+            str(plain_template),
             destination,
             answers,
             defaults=True,

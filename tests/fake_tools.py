@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from envkit import consent, install, localhost_names, mise, paths, process, tool_versions
 from envkit.progress import Steps
 

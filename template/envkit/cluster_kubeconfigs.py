@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from envkit.errors import CommandFailedError
+from envkit.errors import CommandFailedError, UserError
 from envkit.files import write_private
-from envkit.kubeconfig import devcontainer_kubeconfig, has_current_entries, merge, unmerge
+from envkit.kubeconfig import KubeconfigPaths, devcontainer_kubeconfig, has_current_entries, merge, unmerge
 from envkit.process import capture
 from envkit.session import Session
 
@@ -27,8 +27,7 @@ def write_kubeconfigs(session: Session, *, switch: bool = False) -> list[str]:
         changed.append(str(paths.host))
     if write_private(paths.devcontainer, devcontainer_kubeconfig(text, session.environment.load_balancer)):
         changed.append(str(paths.devcontainer))
-    is_own = paths.merged in (paths.host, paths.devcontainer)
-    if not is_own and merge(paths.merged, text, session.environment.context, switch=switch):
+    if not _is_own(paths) and merge(paths.merged, text, session.environment.context, switch=switch):
         changed.append(str(paths.merged))
     return changed
 
@@ -48,14 +47,11 @@ def kubeconfigs_are_current(session: Session) -> bool:
     try:
         text = paths.host.read_text(encoding="utf-8")
         container = paths.devcontainer.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        wanted = devcontainer_kubeconfig(text, session.environment.load_balancer)
+    except (OSError, UnicodeDecodeError, UserError):
         return False
     private = all(path.stat().st_mode & 0o077 == 0 for path in (paths.host, paths.devcontainer))
-    return (
-        private
-        and container == devcontainer_kubeconfig(text, session.environment.load_balancer)
-        and has_current_entries(paths.merged, text, session.environment.context)
-    )
+    return private and container == wanted and (_is_own(paths) or has_current_entries(paths.merged, text))
 
 
 def remove_kubeconfigs(session: Session) -> list[str]:
@@ -69,6 +65,11 @@ def remove_kubeconfigs(session: Session) -> list[str]:
     if unmerge(paths.merged, session.environment.context):
         removed.append(f"context {session.environment.context} in {paths.merged}")
     return removed
+
+
+def _is_own(paths: KubeconfigPaths) -> bool:
+    """Whether `$KUBECONFIG` names one of the files of this environment, where nothing is to be merged."""
+    return paths.merged in (paths.host, paths.devcontainer)
 
 
 def _from_k3d(session: Session) -> str:

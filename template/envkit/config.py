@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import copy
 import difflib
+import io
+import itertools
 import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from dotenv.parser import parse_stream
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 
 from envkit.environment import (
@@ -28,12 +30,23 @@ from envkit.environment import (
     PortUse,
     Registry,
     parse_port_mapping,
+    with_host_port,
 )
 from envkit.errors import UserError
 from envkit.paths import ROOT
 
 _PortNumber = Annotated[int, Field(ge=1, le=65535)]
 _UnprivilegedPort = Annotated[int, Field(ge=1024, le=65535)]
+_HIGHEST_PORT = 65535
+
+
+def _checked_port(text: str) -> str:
+    if not 1 <= int(text) <= _HIGHEST_PORT:
+        raise ValueError(f"not a port between 1 and {_HIGHEST_PORT}")
+    return text
+
+
+_PortText = Annotated[str, Field(pattern=r"^[0-9]+$"), AfterValidator(_checked_port)]
 
 
 class Overrides(BaseModel):
@@ -72,7 +85,7 @@ class _Metadata(_Section):
 
 class _KubeApi(_Section):
     host_ip: str = Field(default=ALL_INTERFACES, alias="hostIP")
-    host_port: str = Field(pattern=r"^\d+$")
+    host_port: _PortText
 
 
 class _Port(_Section):
@@ -89,7 +102,7 @@ class _Port(_Section):
 class _RegistryCreate(_Section):
     name: str = Field(min_length=1)
     host: str = ALL_INTERFACES
-    host_port: str = Field(pattern=r"^\d+$")
+    host_port: _PortText
     image: str = "docker.io/library/registry:2"
     volumes: list[str] = []
 
@@ -97,6 +110,15 @@ class _RegistryCreate(_Section):
 class _Registries(_Section):
     create: _RegistryCreate
     config: str = ""
+
+
+class _Runtime(_Section):
+    labels: list[dict[str, Any]] | None = None
+
+
+class _Options(_Section):
+    k3d: dict[str, Any] | None = Field(default=None, alias="k3d")
+    runtime: _Runtime | None = None
 
 
 class _K3dConfig(_Section):
@@ -109,6 +131,7 @@ class _K3dConfig(_Section):
     kube_api: _KubeApi = Field(alias="kubeAPI")
     ports: list[_Port] = []
     registries: _Registries
+    options: _Options | None = None
 
 
 def read_environment(root: Path = ROOT) -> Environment:
@@ -121,6 +144,7 @@ def read_environment(root: Path = ROOT) -> Environment:
     overrides = _read_dotenv(root / ".env")
     effective = _apply(overrides, document)
     config = _validate(effective, root / "k3d.yaml")
+    _refuse_clashes(config, root)
     create = config.registries.create
     return Environment(
         cluster=config.metadata.name,
@@ -148,10 +172,12 @@ def k3d_input(environment: Environment, root: Path = ROOT) -> str:
     from urllib.parse import quote
 
     document = copy.deepcopy(environment.effective)
-    runtime = document.setdefault("options", {}).setdefault("runtime", {})
+    # A section whose lines were all taken out is null in YAML.
+    document["options"] = options = document.get("options") or {}
+    options["runtime"] = runtime = options.get("runtime") or {}
     labels = {HASH_LABEL: environment.config_hash, ROOT_LABEL: quote(str(root))}
     runtime["labels"] = [
-        *runtime.get("labels", []),
+        *(runtime.get("labels") or []),
         *({"label": f"{key}={value}", "nodeFilters": ["server:0"]} for key, value in labels.items()),
     ]
     text = yaml.safe_dump(document, sort_keys=False)
@@ -174,7 +200,7 @@ def _read_k3d_yaml(path: Path) -> dict[str, Any]:
         ) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read.", str(error), f"ls -l {path}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # PyYAML lets the ValueError of a date like 2026-02-31 through
         raise UserError(
             f"{path} is not valid YAML.", str(error), f"Correct it, or: git -C {path.parent} diff {path.name}"
         ) from error
@@ -184,13 +210,10 @@ def _read_k3d_yaml(path: Path) -> dict[str, Any]:
 
 
 def _read_dotenv(path: Path) -> Overrides:
-    if not path.exists():
-        return Overrides()
-    # Without interpolation: the process environment must not leak into the cluster.
-    values = {k: v.strip() for k, v in dotenv_values(path, interpolate=False).items() if v and v.strip()}
+    values = _dotenv_values(path)
     known = [*Overrides.model_fields, *_OTHER_DOTENV_KEYS]
     for key in values:
-        nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+        nearest = difflib.get_close_matches(key.upper(), known, n=1, cutoff=0.8)
         if key not in known and nearest:
             raise UserError(
                 f"{path} sets {key}, which nothing reads.",
@@ -201,6 +224,25 @@ def _read_dotenv(path: Path) -> Overrides:
         return Overrides.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{path} has a value that is not allowed.", _problems(error), f"Correct {path}.") from error
+
+
+def _dotenv_values(path: Path) -> dict[str, str]:
+    """The lines that set something, as they stand: no variable of the process is put into them."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read.", str(error), f"ls -l {path}") from error
+    values = {}
+    for binding in parse_stream(io.StringIO(text)):
+        original = binding.original
+        if binding.error:
+            line = original.line + len(original.string) - len(original.string.lstrip("\n"))
+            raise UserError(f"{path} has a line that is not NAME=value.", f"It is line {line}.", f"Correct {path}.")
+        if binding.key and (value := (binding.value or "").strip()):
+            values[binding.key] = value
+    return values
 
 
 def _read_lens(path: Path) -> Lens:
@@ -214,7 +256,7 @@ def _read_lens(path: Path) -> Lens:
         return File.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).ide.lens
     except FileNotFoundError:
         return "none"
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
         why = _problems(error) if isinstance(error, ValidationError) else str(error)
         raise UserError(f"{path} is not right.", why, f"git -C {path.parent} diff {path.name}") from error
 
@@ -228,6 +270,21 @@ def _validate(document: dict[str, Any], path: Path) -> _K3dConfig:
             _problems(error),
             f"Correct {path}, or: git -C {path.parent} diff {path.name}",
         ) from error
+
+
+def _refuse_clashes(config: _K3dConfig, root: Path) -> None:
+    clashes = [
+        f"{one.purpose} and {other.purpose} both want port {one.number}."
+        for one, other in itertools.combinations(_ports(config), 2)
+        if (one.number, one.protocol) == (other.number, other.protocol)
+        and (one.address == other.address or ALL_INTERFACES in (one.address, other.address))
+    ]
+    if clashes:
+        raise UserError(
+            "Two parts of this environment want the same port.",
+            "\n".join(clashes),
+            f"Change one of them in {root / '.env'} or {root / 'k3d.yaml'}.",
+        )
 
 
 def _problems(error: ValidationError) -> str:
@@ -250,12 +307,12 @@ def _apply(overrides: Overrides, document: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(entry, dict) or not isinstance(entry.get("port"), str):
             continue
         try:
-            address, _, container = parse_port_mapping(entry["port"])
+            container = parse_port_mapping(entry["port"])[2]
         except ValueError:
             continue
         wanted = getattr(overrides, _PORT_VARIABLES.get(container, ""), None)
         if wanted:
-            entry["port"] = f"{address}:{wanted}:{container}"
+            entry["port"] = with_host_port(entry["port"], wanted)
     if overrides.API_PORT and isinstance(effective.get("kubeAPI"), dict):
         effective["kubeAPI"]["hostPort"] = str(overrides.API_PORT)
     registries = effective.get("registries")
@@ -296,7 +353,8 @@ def _ports(config: _K3dConfig) -> list[PortUse]:
     for entry in config.ports:
         address, host, container = parse_port_mapping(entry.port)
         purpose = names.get(container, f"port {container} of the cluster")
-        uses.append(PortUse(address, host, purpose, _PORT_VARIABLES.get(container, "")))
+        protocol = entry.port.partition("/")[2] or "tcp"
+        uses.append(PortUse(address, host, purpose, _PORT_VARIABLES.get(container, ""), protocol))
     api, create = config.kube_api, config.registries.create
     uses.append(PortUse(api.host_ip, int(api.host_port), "Kubernetes API", "API_PORT"))
     uses.append(PortUse(create.host, int(create.host_port), "image registry", "REGISTRY_PORT"))

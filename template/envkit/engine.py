@@ -7,6 +7,7 @@ costs a tenth of importing the SDK, which matters to a recipe that is run every 
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from envkit.environment import ALL_INTERFACES, HASH_LABEL, ROOT_LABEL
 from envkit.errors import TIMED_OUT, CommandFailedError, UserError
+from envkit.paths import just_command
 from envkit.process import capture, require_tool, tool_environment
 
 TIMEOUT = 5.0
@@ -105,7 +107,7 @@ def docker(*arguments: str, timeout: float | None = TIMEOUT, stdin: str | None =
         CommandFailedError: The engine answers, and refuses this command.
     """
     try:
-        return capture(["docker", *arguments], timeout=timeout, stdin=stdin)
+        return capture(["docker", *arguments], timeout=timeout, stdin=stdin, next_step=f"{just_command()} doctor")
     except CommandFailedError as error:
         raise _explained(error) from error
 
@@ -131,17 +133,9 @@ def remove_containers(names: Iterable[str]) -> None:
 def read_file(container: str, path: str) -> bytes | None:
     """A file in a container, running or not; None where it is not there."""
     import io
-    import subprocess
     import tarfile
 
-    done = subprocess.run(
-        [require_tool("docker"), "cp", f"{container}:{path}", "-"],
-        env=tool_environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=TIMEOUT * 2,
-        check=False,
-    )
+    done = _copy(f"{container}:{path}", "-")
     if done.returncode:
         return None
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
@@ -153,7 +147,6 @@ def read_file(container: str, path: str) -> bytes | None:
 def write_file(container: str, path: str, content: bytes, mode: int = 0o644) -> None:
     """Writes a file into a container, running or not. Its folder must exist."""
     import io
-    import subprocess
     import tarfile
 
     target = Path(path)
@@ -162,20 +155,25 @@ def write_file(container: str, path: str, content: bytes, mode: int = 0o644) -> 
         member = tarfile.TarInfo(target.name)
         member.size, member.mode = len(content), mode
         archive.addfile(member, io.BytesIO(content))
-    done = subprocess.run(
-        [require_tool("docker"), "cp", "-", f"{container}:{target.parent}"],
-        env=tool_environment(),
-        input=buffer.getvalue(),
-        capture_output=True,
-        timeout=TIMEOUT * 2,
-        check=False,
-    )
+    done = _copy("-", f"{container}:{target.parent}", buffer.getvalue())
     if done.returncode:
         raise CommandFailedError(
             f"{path} cannot be written into the container {container}.",
             status=done.returncode,
             output=done.stderr.decode(errors="replace").strip(),
+            next_step=f"{just_command()} doctor",
         )
+
+
+def _copy(source: str, target: str, archive: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [require_tool("docker"), "cp", source, target]
+    try:
+        return subprocess.run(
+            command, env=tool_environment(), input=archive, capture_output=True, timeout=TIMEOUT * 2, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        what = f"`docker cp {source} {target}` did not end within {TIMEOUT * 2:.0f} s."
+        raise _explained(CommandFailedError(what, status=TIMED_OUT, output="")) from error
 
 
 def published_ports(containers: Sequence[str]) -> dict[str, list[tuple[str, int]]]:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from envkit.errors import UserError
 from envkit.paths import ROOT, state_dir
 
 Lens = Literal["openlens", "freelens", "none"]
@@ -27,6 +30,8 @@ ALL_INTERFACES = "0.0.0.0"  # noqa: S104
 """What Docker and k3d take where a port is given without an address; only compared with here."""
 
 _REGISTRY_INTERNAL_PORT = 5000
+_HIGHEST_PORT = 65535
+_MAPPING = re.compile(r"(?:(?:(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):)?(\d+):)?(\d+)(?:/[a-z]+)?")
 _FILES = ("k3d.yaml", "environment.toml", ".env")
 
 
@@ -39,12 +44,14 @@ class PortUse:
         number: The port.
         purpose: What it is for, as a person would say it.
         variable: The name in `.env` that changes it; empty where only `k3d.yaml` can.
+        protocol: `tcp` or `udp`.
     """
 
     address: str
     number: int
     purpose: str
     variable: str = ""
+    protocol: str = "tcp"
 
 
 @dataclass(frozen=True)
@@ -136,19 +143,26 @@ def canonical_json(value: object) -> str:
 
 
 def parse_port_mapping(mapping: str) -> tuple[str, int, int]:
-    """Splits k3d's `[IP:][HOSTPORT:]CONTAINERPORT[/PROTOCOL]` into address, host port and container port.
+    """Splits k3d's `[[IP:]HOSTPORT:]CONTAINERPORT[/PROTOCOL]` into address, host port and container port.
 
-    Raises ValueError for ranges and for anything else that is not three parts at the most.
+    An IPv6 address stands in brackets there, and comes back without them. Raises ValueError for anything else, such as
+    a range.
     """
-    text = mapping.partition("/")[0]
-    parts = text.rsplit(":", 2)
-    try:
-        container = int(parts[-1])
-        host = int(parts[-2]) if len(parts) > 1 else container
-    except ValueError:
-        raise ValueError(f"{mapping!r} is not [IP:]HOSTPORT:CONTAINERPORT with plain port numbers") from None
-    address = parts[-3] if parts[:-2] else ALL_INTERFACES
-    return address, host, container
+    parts = _MAPPING.fullmatch(mapping)
+    if not parts:
+        raise ValueError(f"{mapping!r} is not [IP:]HOSTPORT:CONTAINERPORT with plain port numbers")
+    container = int(parts[3])
+    host = int(parts[2] or container)
+    if not 1 <= host <= _HIGHEST_PORT or not 1 <= container <= _HIGHEST_PORT:
+        raise ValueError(f"{mapping!r} has a port that is not between 1 and {_HIGHEST_PORT}")
+    return (parts[1] or ALL_INTERFACES).strip("[]"), host, container
+
+
+def with_host_port(mapping: str, port: int) -> str:
+    """The same port mapping from another port of this machine."""
+    left, _, container = mapping.rpartition(":")
+    address = left.rpartition(":")[0]
+    return f"{address}:{port}:{container}" if address else f"{port}:{container}"
 
 
 def load_environment(root: Path = ROOT) -> Environment:
@@ -194,4 +208,6 @@ def _recall(memory: Path, key: str) -> Environment | None:
 def _remember(memory: Path, key: str, environment: Environment) -> None:
     from envkit.files import write_private
 
-    write_private(memory, json.dumps({"key": key, "environment": asdict(environment)}, default=str))
+    # Where nothing can be kept, the files are read anew each time.
+    with suppress(UserError):
+        write_private(memory, json.dumps({"key": key, "environment": asdict(environment)}, default=str))

@@ -16,7 +16,7 @@ def write_private(path: Path, text: str) -> bool:
     """
     try:
         target = path.resolve()
-        if target.exists() and target.read_text(encoding="utf-8") == text:
+        if target.exists() and target.read_bytes() == text.encode():
             if target.stat().st_mode & 0o077:
                 target.chmod(0o600)
                 return True
@@ -32,7 +32,7 @@ def write_private(path: Path, text: str) -> bool:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UserError(
             f"{path} cannot be written.", str(error), f"ls -ld {path.parent} {path}   (it must be yours and writable)"
         ) from error

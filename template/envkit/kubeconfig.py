@@ -86,7 +86,9 @@ def merge(path: Path, kubeconfig: str, context: str, *, switch: bool = False) ->
     added = _compose(kubeconfig, Path("the kubeconfig that k3d printed"))
     with _locked(path):
         before = _read(path)
-        document = _compose(before, path) if before.strip() else _compose("apiVersion: v1\nkind: Config\n", path)
+        document = _compose(before, path)
+        if not document.value:
+            document = _compose("apiVersion: v1\nkind: Config\n", path)
         for section in _SECTIONS:
             for entry in _entries(added, section):
                 _put(document, section, entry)
@@ -116,18 +118,19 @@ def unmerge(path: Path, context: str) -> bool:
         return _save(path, before, document)
 
 
-def has_current_entries(path: Path, kubeconfig: str, context: str) -> bool:
+def has_current_entries(path: Path, kubeconfig: str) -> bool:
     """Whether the developer's own file already holds exactly this cluster's entries."""
     try:
-        document, added = _compose(_read(path) or "{}", path), _compose(kubeconfig, path)
+        document, added = _compose(_read(path), path), _compose(kubeconfig, path)
     except UserError:
         return False
     for section in _SECTIONS:
-        present = {_scalar(entry, "name"): yaml.serialize(entry) for entry in _entries(document, section)}
+        present = {_scalar(entry, "name"): entry for entry in _entries(document, section)}
         for entry in _entries(added, section):
-            if present.get(_scalar(entry, "name")) != yaml.serialize(entry):
+            found = present.get(_scalar(entry, "name"))
+            if found is None or _meaning(found) != _meaning(entry):
                 return False
-    return bool(context)
+    return True
 
 
 def _read(path: Path) -> str:
@@ -144,6 +147,10 @@ def _compose(text: str, path: Path) -> yaml.MappingNode:
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.YAMLError as error:
         raise _broken(path, str(error)) from error
+    if (
+        node is None or node.tag == "tag:yaml.org,2002:null"
+    ):  # a file of blank lines and comments, which kubectl takes for an empty one
+        return yaml.MappingNode("tag:yaml.org,2002:map", [], flow_style=False)
     if not isinstance(node, yaml.MappingNode):
         raise _broken(path, "It is not a mapping of keys to values.")
     for section in _SECTIONS:
@@ -200,9 +207,22 @@ def _put(document: yaml.MappingNode, section: str, entry: yaml.Node) -> None:
     _set_node(document, section, yaml.SequenceNode("tag:yaml.org,2002:seq", entries, flow_style=False))
 
 
+def _meaning(node: yaml.Node) -> object:
+    """Types and values of a node, without its layout: kubectl may have written the file anew in its own."""
+    if isinstance(node, yaml.MappingNode):
+        return [(_meaning(key), _meaning(value)) for key, value in node.value]
+    if isinstance(node, yaml.SequenceNode):
+        return [_meaning(item) for item in node.value]
+    return (node.tag, node.value)
+
+
+def _text(document: yaml.MappingNode) -> str:
+    return str(yaml.serialize(document, Dumper=yaml.SafeDumper, width=2**16, allow_unicode=True))
+
+
 def _save(path: Path, before: str, document: yaml.MappingNode) -> bool:
-    after = yaml.serialize(document, Dumper=yaml.SafeDumper, width=2**16)
-    if before and after == yaml.serialize(_compose(before, path), Dumper=yaml.SafeDumper, width=2**16):
+    after = _text(document)
+    if before and after == _text(_compose(before, path)):
         return False
     if before:
         _back_up(path, before)
@@ -219,12 +239,15 @@ def _back_up(path: Path, text: str) -> None:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Follows kubectl's own protocol: whoever creates `<file>.lock` may write (client-go, `clientcmd.lockFile`)."""
-    target = path.resolve()
+    try:
+        target = path.resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:  # Python before 3.13 has RuntimeError for a symlink to itself
+        raise UserError(f"{path} cannot be changed.", str(error), f"ls -ld {path.parent}") from error
     lock = target.with_name(target.name + ".lock")
     deadline = time.monotonic() + _LOCK_WAIT
     while True:
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(lock, os.O_CREAT | os.O_EXCL, 0o600))
             break
         except FileExistsError:

@@ -103,7 +103,7 @@ _PROGRAMS = {
     ),
 }
 
-_CHANGE = "copier update -d lens=freelens    (for everyone)\nLENS=freelens in .env            (for you)"
+_CHANGE = "copier update --trust -d lens=freelens    (for everyone)\nLENS=freelens in .env            (for you)"
 
 
 def run_install_lens(steps: Steps, *, lens: Lens, assume_yes: bool = False) -> None:

@@ -48,7 +48,8 @@ def run_load_balancer_container(environment: Environment, server: Container, nod
         f"--network={environment.network}",
         f"--publish={api.address}:{api.number}:6443",
         *(
-            f"--publish={address}:{host}:{container}{'/udp' if text.endswith('/udp') else ''}"
+            f"--publish={f'[{address}]' if ':' in address else address}:{host}:{container}"
+            f"{'/udp' if text.endswith('/udp') else ''}"
             for text, (address, host, container) in mappings
         ),
         *(f"--label={key}={value}" for key, value in labels.items() if not key.startswith("k3d.server.api")),

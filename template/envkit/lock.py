@@ -32,10 +32,15 @@ def cluster_lock(cluster: str, action: str, on_wait: Callable[[str], None], wait
         on_wait: Called once with a sentence that says who holds the lock, if it is held.
         wait: Seconds to wait.
 
-    Raises UserError after that time.
+    Raises UserError after that time, or where the file cannot be opened.
     """
     path = state_dir() / f"{cluster}.lock"
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:  # such as one that belongs to root, from a run with sudo
+        raise UserError(
+            f"The lock {path} cannot be opened.", str(error), f"ls -l {path}   (if it is root's: sudo rm {path})"
+        ) from error
     try:
         deadline = time.monotonic() + wait
         said = False

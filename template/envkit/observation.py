@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from envkit.engine import Container, k3d_containers, read_file
-from envkit.environment import Environment
+from envkit.engine import Container, k3d_containers, published_ports, read_file
+from envkit.environment import Environment, Registry
 from envkit.errors import UserError
 from envkit.kubeconfig import kubeconfig_paths
 from envkit.process import capture
@@ -49,6 +50,8 @@ class Observation:
         nodes: Containers of the cluster that run Kubernetes, the load balancer or k3d's helpers; not the registry.
         registry: The registry's container, whichever cluster it says it belongs to.
         registry_answers: Whether `/v2/` answers.
+        registry_port: The port of this machine that the registry has, where the configuration has changed since it was
+            made; 0 where it has not.
         api: What the Kubernetes API says; None where it was not asked because the server does not run.
         hosts_lost: Running nodes that no longer know the name of this machine.
         verified: The same containers, running since the same moment, were seen to work before.
@@ -57,6 +60,7 @@ class Observation:
     nodes: tuple[Container, ...]
     registry: Container | None
     registry_answers: bool = False
+    registry_port: int = 0
     api: ApiFacts | None = None
     hosts_lost: tuple[str, ...] = ()
     verified: bool = False
@@ -80,21 +84,29 @@ def observe(environment: Environment) -> Observation:
     with ThreadPoolExecutor(max_workers=8) as pool:
         # Asked before it is known whether the cluster runs: on the usual morning it does, and this is the slowest part.
         api = pool.submit(ask_api, kubeconfig) if kubeconfig.exists() else None
-        registry_answers = pool.submit(answers, environment.registry.port)
+        asked = pool.submit(answers, environment.registry.port)
         containers = k3d_containers()
         nodes, registry = split(containers, environment)
         kubernetes = [node for node in nodes if node.running and node.role in ("server", "agent")]
         verified = bool(nodes) and were_verified(environment.cluster, nodes)
         lost = [] if verified else _failing(pool, kubernetes, _knows_host)
+        port = _registry_port(environment, nodes, registry)
         server_runs = any(node.role == "server" for node in kubernetes)
         return Observation(
             nodes=nodes,
             registry=registry,
-            registry_answers=bool(registry and registry.running and registry_answers.result()),
+            registry_answers=bool(registry and registry.running and (answers(port) if port else asked.result())),
+            registry_port=port,
             api=_api_result(api, server_runs),
             hosts_lost=tuple(lost),
             verified=verified,
         )
+
+
+def present_registry(environment: Environment, observation: Observation) -> Registry:
+    """The registry as it is: where the configuration has changed since, it still has the port that it was made with."""
+    port = observation.registry_port
+    return replace(environment.registry, port=port) if port else environment.registry
 
 
 def split(containers: Iterable[Container], environment: Environment) -> tuple[tuple[Container, ...], Container | None]:
@@ -115,23 +127,39 @@ def ask_api(kubeconfig: Path) -> ApiFacts:
             ],
             timeout=API_TIMEOUT + 1,
         )
-        items = json.loads(text)["items"]
-    except (UserError, ValueError, KeyError) as error:
-        why = error.why or error.what if isinstance(error, UserError) else str(error)
-        return ApiFacts(error=why.strip().splitlines()[-1] if why.strip() else "no answer")
+        return _facts(json.loads(text)["items"])
+    except UserError as error:
+        why = (error.why or error.what).strip()
+        return ApiFacts(error=why.splitlines()[-1] if why else "no answer")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return ApiFacts(error="what answers is no Kubernetes API")
+
+
+def _facts(items: list[dict[str, Any]]) -> ApiFacts:
     nodes = [item for item in items if item["kind"] == "Node"]
     coredns = next((i for i in items if i["kind"] == "ConfigMap" and i["metadata"]["name"] == "coredns"), None)
     records = ((coredns or {}).get("data") or {}).get("NodeHosts", "")
     return ApiFacts(
         ready={node["metadata"]["name"]: _is_ready(node) for node in nodes},
-        versions=tuple(sorted({node["status"]["nodeInfo"]["kubeletVersion"] for node in nodes})),
+        versions=tuple(sorted({_kubelet(node) for node in nodes} - {""})),
         dns_records={name: line.split()[0] for line in records.splitlines() for name in line.split()[1:]},
     )
 
 
-def _is_ready(node: dict[str, dict[str, list[dict[str, str]]]]) -> bool:
-    conditions = node["status"].get("conditions", [])
+def _kubelet(node: dict[str, Any]) -> str:
+    # A node that has not joined completely has none.
+    return str(((node.get("status") or {}).get("nodeInfo") or {}).get("kubeletVersion", ""))
+
+
+def _is_ready(node: dict[str, Any]) -> bool:
+    conditions = (node.get("status") or {}).get("conditions") or []
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def _registry_port(environment: Environment, nodes: Iterable[Container], registry: Container | None) -> int:
+    drifted = any(node.config_hash not in ("", environment.config_hash) for node in nodes)
+    uses = published_ports([registry.name]).values() if registry and drifted else ()
+    return next((port for use in uses for _, port in use if port != environment.registry.port), 0)
 
 
 def _api_result(asked: Future[ApiFacts] | None, server_runs: bool) -> ApiFacts | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from envkit.errors import UserError
+
 ROOT = Path(__file__).resolve().parent.parent
 """The environment repository: the folder that holds `k3d.yaml`."""
 
@@ -20,7 +22,7 @@ def just_command() -> str:
 def state_dir() -> Path:
     """The per-user folder for locks and remembered facts; made if it is missing.
 
-    `ENVKIT_STATE_DIR` moves it (tests use that). Raises OSError where the home folder is read-only.
+    `ENVKIT_STATE_DIR` moves it (tests use that). Raises UserError where it cannot be made, as in a read-only home.
     """
     if override := os.environ.get("ENVKIT_STATE_DIR"):
         path = Path(override)
@@ -28,5 +30,12 @@ def state_dir() -> Path:
         from platformdirs import user_state_path
 
         path = user_state_path("envkit", appauthor=False)
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The folder {path} cannot be made.",
+            f"It holds locks and what is remembered between calls. {error}",
+            "Name a folder that you may write to: export ENVKIT_STATE_DIR=/path/to/folder",
+        ) from error
     return path

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from envkit.engine import docker
 from envkit.environment import ALL_INTERFACES, PortUse
 from envkit.errors import UserError
 
 _FIRST_CHOICE = {"HTTP_PORT": 8080, "HTTPS_PORT": 8443, "API_PORT": 6550, "REGISTRY_PORT": 5050}
-_SEARCHED = 200
+_FIRST, _LAST = 1024, 65535
 
 
-def is_busy(address: str, port: int) -> bool:
+def is_busy(address: str, port: int, protocol: str = "tcp") -> bool:
     """Whether something listens there.
 
-    Binding is the sure test. Where it is not permitted (ports below 1024), a connection is tried instead.
+    Binding is the sure test on Linux. Where it is not permitted (ports below 1024), and on macOS, where a listener on
+    every address keeps nobody from binding to one of them, a connection tells.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(family, socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM) as probe:
+        if protocol == "tcp":  # for UDP it would let two bind to one port
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
         except OSError as error:
@@ -29,8 +31,8 @@ def is_busy(address: str, port: int) -> bool:
                 return True
             if error.errno not in (errno.EACCES, errno.EPERM):
                 return False
-        else:
-            return False
+    if protocol == "udp":
+        return False
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1" if address == ALL_INTERFACES else address, port)) == 0
@@ -72,13 +74,12 @@ def free_port_for(use: PortUse, taken: Iterable[int]) -> int:
     """A free port near the usual choice for this purpose; not one of `taken`."""
     taken = set(taken)
     start = _FIRST_CHOICE.get(use.variable, use.number + 1)
-    candidates = (port for port in range(start, start + _SEARCHED) if port not in taken)
-    return next((port for port in candidates if not is_busy(use.address, port)), start)
+    candidates = (port for port in (*range(start, _LAST + 1), *range(_FIRST, start)) if port not in taken)
+    return next((port for port in candidates if not is_busy(use.address, port, use.protocol)), use.number)
 
 
-def change_hint(use: PortUse, taken: Collection[int]) -> str:
+def change_hint(use: PortUse, free: int) -> str:
     """The exact line that moves a use to a free port."""
-    free = free_port_for(use, taken)
     if use.variable:
         return f"{use.variable}={free}   (a line in .env)"
     return f"change port {use.number} under `ports:` in k3d.yaml, for example to {free}"

@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from urllib.parse import unquote
 
 from envkit.config import k3d_input
 from envkit.engine import docker, inspect, published_ports
 from envkit.environment import Environment, PortUse
 from envkit.errors import UserError
 from envkit.observation import Observation
+from envkit.ownership import clashes
 from envkit.paths import ROOT, just_command
-from envkit.ports import change_hint, is_busy, owner_of
+from envkit.ports import change_hint, free_port_for, is_busy, owner_of
 
 _MEMORY_BASE, _MEMORY_AGENT = 2 * 2**30, 2**29
 _INOTIFY = {"max_user_instances": 512, "max_user_watches": 65536}
@@ -50,7 +50,7 @@ class Check:
 
 
 def check_docker() -> Check:
-    """Docker answers, is allowed to this user, and has memory enough."""
+    """Docker answers and is allowed to this user."""
     try:
         docker("version", "--format", "{{.Server.Version}}")
     except UserError as error:
@@ -77,18 +77,22 @@ def check_resources(environment: Environment) -> list[Check]:
     )
     if "name=rootless" in (info.get("SecurityOptions") or []):
         checks += _check_rootless_ports(environment)
-    root = Path(info.get("DockerRootDir") or "/")
-    if root.is_dir():
+    return checks + _check_disk(Path(info.get("DockerRootDir") or "/"))
+
+
+def _check_disk(root: Path) -> list[Check]:
+    try:
         free = shutil.disk_usage(root).free
-        checks.append(
-            Check(
-                "Disk",
-                Verdict.OK if free >= _DISK_FREE else Verdict.WARN,
-                f"{free / 2**30:.0f} GiB free for Docker",
-                "" if free >= _DISK_FREE else "docker system df   (nodes evict pods when the disk is nearly full)",
-            )
+    except OSError:  # the folder is in a virtual machine, on another one, or only root may look
+        return []
+    return [
+        Check(
+            "Disk",
+            Verdict.OK if free >= _DISK_FREE else Verdict.WARN,
+            f"{free / 2**30:.0f} GiB free for Docker",
+            "" if free >= _DISK_FREE else "docker system df   (nodes evict pods when the disk is nearly full)",
         )
-    return checks
+    ]
 
 
 def check_inotify(folder: Path = Path("/proc/sys/fs/inotify")) -> list[Check]:
@@ -123,7 +127,7 @@ def _check_rootless_ports(environment: Environment) -> list[Check]:
             f"Port {use.number}",
             Verdict.FAIL,
             f"{use.purpose}: Docker runs without root here and may not open ports below {first}",
-            change_hint(use, taken),
+            _move(use, taken),
         )
         for use in environment.ports
         if use.number < first
@@ -143,39 +147,26 @@ def check_ports(uses: Sequence[PortUse], own_ports: frozenset[int] = frozenset()
         where = f"{use.purpose} on {use.address}:{use.number}"
         if use.number in own_ports:
             checks.append(Check(f"Port {use.number}", Verdict.OK, f"{where}: held by this environment"))
-        elif is_busy(use.address, use.number):
+        elif is_busy(use.address, use.number, use.protocol):
             detail = f"{where}: held by {owner_of(use.number)}"
-            checks.append(Check(f"Port {use.number}", Verdict.FAIL, detail, change_hint(use, taken)))
+            checks.append(Check(f"Port {use.number}", Verdict.FAIL, detail, _move(use, taken)))
         else:
             checks.append(Check(f"Port {use.number}", Verdict.OK, f"{where}: free"))
     return checks
 
 
+def _move(use: PortUse, taken: set[int]) -> str:
+    """The line that moves a use to a free port, which is taken from then on: no two uses are sent to the same one."""
+    free = free_port_for(use, taken)
+    taken.add(free)
+    return change_hint(use, free)
+
+
 def check_names(environment: Environment, observation: Observation, root: Path = ROOT) -> list[Check]:
     """No other environment uses the same names."""
-    checks = []
-    server = observation.server
-    other = Path(unquote(server.root)) if server and server.root else None
-    if other and other != root and (other / "k3d.yaml").exists():
-        checks.append(
-            Check(
-                "Cluster name",
-                Verdict.FAIL,
-                f"the cluster {environment.cluster} belongs to the environment in {other}",
-                f"Work in {other}, or give this one another name: metadata.name in k3d.yaml",
-            )
-        )
-    registry = observation.registry
-    if registry and registry.cluster not in ("", environment.cluster):
-        checks.append(
-            Check(
-                "Registry name",
-                Verdict.FAIL,
-                f"the container {registry.name} belongs to the cluster {registry.cluster}",
-                "Give this one another name: registries.create.name in k3d.yaml",
-            )
-        )
-    elif not registry and inspect("container", environment.registry.name):
+    found = clashes(environment, observation.nodes, observation.registry, root)
+    checks = [Check(clash.subject, Verdict.FAIL, clash.detail, clash.fix) for clash in found]
+    if not observation.registry and inspect("container", environment.registry.name):
         checks.append(
             Check(
                 "Registry name",

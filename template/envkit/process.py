@@ -7,8 +7,8 @@ import re
 import shutil
 import subprocess
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import IO, cast
 
 from envkit.errors import TIMED_OUT, CommandFailedError, UserError
@@ -18,10 +18,17 @@ from envkit.paths import TOOLS_BIN, just_command
 # These say where k3d's own helper images come from and which fixes it applies; people set them on purpose.
 _K3D_KEPT = re.compile(r"K3D_(IMAGE_|HELPER_IMAGE_TAG$|FIX_|LOG_)")
 
-_TOKEN = re.compile(r"(?i)((?:K3S_TOKEN|token|password|secret)[\"']?\s*[=:]\s*[\"']?)[^\s\"',}]+")
+_TOKEN = re.compile(
+    r"(?i)((?:token|password|secret|client-key-data)[\"']?\s*[=:]\s*[\"']?|--token\s+|authorization:\s*\w+\s+)[^\s\"',}]+"
+)
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+_PRIVATE_KEY_BEGIN = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
+_PRIVATE_KEY_END = re.compile(r"-----END [A-Z ]*PRIVATE KEY-----")
 
 _KEPT_LINES = 20
+
+_INSTALLED_BY_HAND = {"docker": "Install Docker: https://docs.docker.com/engine/install/"}
+"""What `install` does not bring."""
 
 
 def tool_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -39,13 +46,13 @@ def find_tool(name: str) -> str | None:
 
 
 def require_tool(name: str) -> str:
-    """The path of a program; UserError with the command that installs it where it is missing."""
+    """The path of a program; UserError that says how to install it where it is missing."""
     if path := find_tool(name):
         return path
     raise UserError(
         f"{name} is not installed.",
         f"It was looked for in {TOOLS_BIN} and on PATH.",
-        f"{just_command()} install",
+        _INSTALLED_BY_HAND.get(name, f"{just_command()} install"),
     )
 
 
@@ -73,7 +80,7 @@ def capture(
 
     Raises:
         CommandFailedError: It ended with a non-zero status, or did not end in time (status 124).
-        UserError: It is not installed.
+        UserError: It is not installed, or is no program for this machine.
     """
     command = [require_tool(argv[0]), *argv[1:]]
     try:
@@ -91,6 +98,8 @@ def capture(
         raise CommandFailedError(
             f"`{_shown(argv)}` did not end within {timeout:.0f} s.", status=TIMED_OUT, output="", next_step=next_step
         ) from error
+    except OSError as error:
+        raise _not_a_program(command[0], error) from error
     if done.returncode:
         raise CommandFailedError(
             f"`{_shown(argv)}` failed with exit status {done.returncode}.",
@@ -116,16 +125,13 @@ def stream(
 
     Raises:
         CommandFailedError: It ended with a non-zero status; the error carries the last lines.
-        UserError: It is not installed.
+        UserError: It is not installed, or is no program for this machine.
     """
     command = [require_tool(argv[0]), *argv[1:]]
     last: deque[str] = deque(maxlen=_KEPT_LINES)
     with _started(command, tool_environment(env), pass_fds) as (process, output):
-        if process.stdin:
-            process.stdin.write(stdin or "")
-            process.stdin.close()
-        for raw in output:
-            line = redact(raw.rstrip())
+        _feed(process, stdin or "")
+        for line in _redacted(output):
             last.append(line)
             on_line(line)
     if process.returncode:
@@ -141,16 +147,19 @@ def stream(
 def _started(
     command: list[str], env: dict[str, str], pass_fds: Sequence[int]
 ) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
-    process = subprocess.Popen(
-        command,
-        env=env,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        pass_fds=pass_fds,
-    )
+    try:
+        process = subprocess.Popen(
+            command,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            pass_fds=pass_fds,
+        )
+    except OSError as error:
+        raise _not_a_program(command[0], error) from error
     output = cast("IO[str]", process.stdout)  # there is one, because it was asked for
     try:
         yield process, output
@@ -164,6 +173,33 @@ def _started(
     finally:
         output.close()
         process.wait()
+
+
+def _feed(process: subprocess.Popen[str], text: str) -> None:
+    pipe = cast("IO[str]", process.stdin)
+    # A tool that ends before it has read everything says why itself. Closing flushes, so it can meet the same end.
+    with suppress(BrokenPipeError):
+        pipe.write(text)
+    with suppress(BrokenPipeError):
+        pipe.close()
+
+
+def _redacted(lines: Iterable[str]) -> Iterator[str]:
+    """The lines without secrets; a private key, which takes many lines, becomes one."""
+    in_key = False
+    for raw in lines:
+        line = raw.rstrip()
+        if not in_key:
+            yield redact(line)
+        in_key = (in_key or bool(_PRIVATE_KEY_BEGIN.search(line))) and not _PRIVATE_KEY_END.search(line)
+
+
+def _not_a_program(path: str, error: OSError) -> UserError:
+    return UserError(
+        f"{path} cannot be run.",
+        str(error),
+        f"file {path}   (is it for this kind of machine? if not, remove it, then: {just_command()} install)",
+    )
 
 
 def _shown(argv: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from envkit.engine import docker, published_ports, remove_containers
 from envkit.errors import UserError
 from envkit.missing_parts import add_missing_parts
 from envkit.observation import Observation, observe
+from envkit.ownership import refuse_clashes
 from envkit.paths import just_command
 from envkit.progress import Step
 from envkit.removal import remove_network, remove_unfinished
@@ -69,6 +70,7 @@ class Reconciler:
         Raises UserError where that cannot be reached; names the cause and the next command.
         """
         observation = observe(self._environment)
+        refuse_clashes(self._environment, observation.nodes, observation.registry)
         for _ in range(_ROUNDS):
             assessment = self._assess(observation)
             if assessment.state is State.RUNNING:
@@ -80,6 +82,7 @@ class Reconciler:
     def stop(self) -> bool:
         """Stops every container of the cluster, keeps everything; returns whether any ran."""
         nodes, registry = self._session.containers()
+        refuse_clashes(self._environment, nodes, registry)
         parts = [container for container in (*nodes, registry) if container]
         if not parts:
             raise UserError(f"There is no cluster {self._environment.cluster} to stop.", "", f"{just_command()} create")
@@ -215,13 +218,17 @@ class Reconciler:
             preflight.require(checks, "created" if creating else "started", self._session.steps.say)
 
     def _finish(self, observation: Observation) -> None:
-        """Sees to what a running cluster still lacks outside itself: kubeconfigs, registry hint, our marker."""
+        """Sees to what a running cluster still lacks outside itself: registry hint, our marker, kubeconfigs.
+
+        The marker before the kubeconfigs: a developer's own file that cannot be changed must not leave a cluster behind
+        that works and counts as unfinished, because the next repair of such a cluster makes it anew.
+        """
+        if not observation.verified:
+            self._complete(observation)
         if self._created or not kubeconfigs_are_current(self._session):
             with self._session.steps.step("Writing the kubeconfigs"):
                 if write_kubeconfigs(self._session, switch=self._created):
                     self._actions.append("wrote the kubeconfigs")
-        if not observation.verified:
-            self._complete(observation)
         # k3d's helper, left by a k3d that was killed
         remove_containers(node.name for node in observation.nodes if node.role == "noRole")
 

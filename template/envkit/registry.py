@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -62,7 +63,7 @@ def wait_until_it_answers(registry: Registry, seconds: float) -> None:
 def use_of(registry: Registry) -> RegistryUse | None:
     """What the registry holds; None where it does not answer."""
     names: list[str] = []
-    try:
+    try:  # whatever listens there may answer anything
         last = ""
         while True:
             status, body = _get(registry.port, f"/v2/_catalog?n={_CATALOG_PAGE}" + (f"&last={last}" if last else ""))
@@ -71,7 +72,7 @@ def use_of(registry: Registry) -> RegistryUse | None:
             if len(page) < _CATALOG_PAGE:
                 break
             last = page[-1]
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError, TypeError):
         return None
     try:
         size = int(docker("exec", registry.name, "du", "-sk", _DATA).split()[0]) * 1024
@@ -152,7 +153,7 @@ def target_name(image: str) -> str:
     name, colon, tag = path.rpartition(":")
     if not colon or "/" in tag:
         name, tag = path, "latest"
-    if not re.fullmatch(r"[a-z0-9]+([._/-]+[a-z0-9]+)*", name) or not re.fullmatch(r"\w[\w.-]{0,127}", tag):
+    if not re.fullmatch(r"[a-z0-9]+([._/-]+[a-z0-9]+)*", name) or not re.fullmatch(r"\w[\w.-]{0,127}", tag, re.ASCII):
         raise UserError(
             f"{image!r} is not the name of an image.",
             "A name looks like app, app:1.0 or team/app:1.0, in lower case.",
@@ -171,12 +172,14 @@ def push(image: str, registry: Registry, on_line: Callable[[str], None]) -> str:
     # `localhost` and not the longer name: Docker may resolve names elsewhere than this program does.
     reference = f"localhost:{registry.port}/{target}"
     if inspect("image", image):
+        is_ours = not inspect("image", reference)
         docker("tag", image, reference)
         try:
             stream(["docker", "push", reference], on_line, next_step=f"docker push {reference}")
         finally:
-            if reference != image:
-                docker("rmi", reference, timeout=60)
+            if is_ours:
+                with suppress(UserError):  # a tag too many is no reason to fail, nor to hide a failure
+                    docker("rmi", reference, timeout=60)
     elif _buildah_has(image):
         stream(["buildah", "push", "--tls-verify=false", image, f"docker://{reference}"], on_line)
     else:
@@ -246,7 +249,9 @@ def _request(
 
 
 def _log_tail(container: str) -> str:
-    try:
-        return capture(["docker", "logs", "--tail", "5", container], timeout=5)
+    lines: list[str] = []
+    try:  # of both streams: the registry says on the second one why it does not start
+        stream(["docker", "logs", "--tail", "5", container], lines.append)
     except UserError as error:
         return error.why or error.what
+    return "\n".join(lines)

@@ -6,7 +6,9 @@ from envkit.cluster_kubeconfigs import remove_kubeconfigs
 from envkit.engine import docker, inspect, remove_containers
 from envkit.environment import Environment
 from envkit.observation import Observation
+from envkit.ownership import refuse_clashes
 from envkit.session import Session
+from envkit.verified import forget_verified
 
 _SECONDS = 60
 
@@ -18,28 +20,28 @@ def delete(session: Session, *, registry_data: bool) -> list[str]:
         session: The run.
         registry_data: Remove the registry's volume too, and with it every image in it.
 
-    Raises UserError where something could not be removed.
+    Raises UserError where something belongs to another environment or could not be removed.
     """
     environment = session.environment
     removed: list[str] = []
     nodes, registry = session.containers()
+    refuse_clashes(environment, nodes, registry)
     if nodes:
         _take_runners_off_github(session, running=any(node.running and node.role == "server" for node in nodes))
     if nodes or registry:
-        with session.steps.step("Deleting the cluster") as step:
+        with session.steps.step("Deleting the cluster"):
+            # Not by k3d: it would take the network away from a dev container that is stopped at the moment,
+            # and that container could never be started again.
+            remove_containers(container.name for container in (*nodes, registry) if container)
             if nodes:
-                session.k3d(step, "cluster", "delete", environment.cluster)
                 removed.append(f"cluster {environment.cluster} ({len(nodes)} containers)")
-            # k3d leaves a registry that it did not make itself, or that another network uses too.
-            left, left_registry = session.containers()
-            remove_containers(container.name for container in (*left, left_registry) if container)
             if registry:
                 removed.append(f"registry container {registry.name}")
-    # Docker removes what k3d did not; k3d has usually done it.
     removed += remove_volume(environment.image_volume)
     if registry_data and environment.registry.volume:
         removed += remove_volume(environment.registry.volume)
     removed += remove_network(session)
+    forget_verified(environment.cluster)
     return removed + remove_kubeconfigs(session)
 
 
@@ -67,13 +69,14 @@ def remove_volume(name: str) -> list[str]:
 
 
 def remove_network(session: Session) -> list[str]:
-    """Removes the cluster's network unless something else still uses it, such as a dev container."""
+    """Removes the cluster's network unless a container of somebody else's is attached to it, running or stopped."""
     name = session.environment.network
-    network = inspect("network", name)
-    if not network:
+    if not inspect("network", name):
         return []
-    if attached := sorted(container["Name"] for container in (network[0].get("Containers") or {}).values()):
-        session.steps.say(f"The network {name} stays: in use by {', '.join(attached)}.")
+    own = {container.name for container in session.containers()[0]}
+    attached = set(docker("ps", "--all", "--filter", f"network={name}", "--format", "{{.Names}}").split()) - own
+    if attached:
+        session.steps.say(f"The network {name} stays: it is in use by {', '.join(sorted(attached))}.")
         return []
     docker("network", "rm", name, timeout=_SECONDS)
     return [f"network {name}"]
@@ -86,7 +89,9 @@ def remove_local_images(environment: Environment) -> list[str]:
     """
     hosts = (*environment.registry.host_names, *environment.registry.cluster_names)
     names = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
-    owned = [name for name in names if name.startswith(tuple(f"{host}/" for host in hosts))]
+    prefixes = tuple(f"{host}/" for host in hosts)
+    # Of an image whose tag has moved on, Docker lists the rest as NAME:<none>, which is no name to remove it by.
+    owned = [name for name in names if name.startswith(prefixes) and not name.endswith(":<none>")]
     if owned:
         docker("rmi", *owned, timeout=_SECONDS)
     return [f"image {name}" for name in owned]

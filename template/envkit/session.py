@@ -40,10 +40,14 @@ class Session:
         return split(k3d_containers(), self.environment)
 
     def k3d(self, step: Step, *arguments: str, stdin: str | None = None) -> None:
-        """Runs k3d and shows its messages; CommandFailedError where it fails."""
+        """Runs k3d and shows its messages; CommandFailedError where it fails.
+
+        k3d sees this environment's kubeconfig only: it would rewrite the developer's own when it deletes a cluster.
+        """
         stream(
             ["k3d", *arguments],
             lambda line: step.note(_message(line)),
+            env={"KUBECONFIG": str(self.kubeconfigs.host)},
             stdin=stdin,
             pass_fds=[self.lock_fd],
             next_step=f"{just_command()} doctor   (then: {just_command()} create)",

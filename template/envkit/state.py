@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from envkit.environment import Environment, canonical_json
-from envkit.observation import HOST_RECORD, Observation
+from envkit.observation import HOST_RECORD, Observation, present_registry
 
 
 class State(StrEnum):
@@ -147,7 +147,8 @@ def _faults(observation: Observation, environment: Environment) -> tuple[list[st
             reasons.append(f"Unknown to the cluster's DNS, or under an old address: {', '.join(wrong)}.")
             restart = True
     if not observation.registry_answers:
-        reasons.append(f"The registry does not answer on 127.0.0.1:{environment.registry.port}.")
+        port = present_registry(environment, observation).port
+        reasons.append(f"The registry does not answer on 127.0.0.1:{port}.")
     if observation.registry and environment.network not in observation.registry.addresses:
         reasons.append(f"The registry is not on the network {environment.network}.")
     return reasons, restart, stale

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from envkit.creation_marker import read_marker
 from envkit.engine import Container
 from envkit.environment import Environment
 from envkit.errors import UserError
-from envkit.kubeconfig import has_current_entries, kubeconfig_paths
-from envkit.observation import Observation, observe
+from envkit.kubeconfig import devcontainer_kubeconfig, has_current_entries, kubeconfig_paths
+from envkit.observation import Observation, observe, present_registry
 from envkit.paths import just_command
 from envkit.registry import use_of
 from envkit.report import new_table, plain, print_report
@@ -132,7 +133,8 @@ def print_table(status: Status) -> None:
         table.add_row("Ingress", status.ingress)
     table.add_row("Registry", _registry_line(status.registry))
     for index, file in enumerate(status.kubeconfigs):
-        word = "missing" if not file.present else "current" if file.current else "not checked"
+        current = {True: "current", False: f"not current ({just_command()} kubeconfig)", None: "not checked"}
+        word = current[file.current] if file.present else "missing"
         table.add_row("Kubeconfigs" if not index else "", f"{file.path}  {word}")
     for index, line in enumerate(status.drift):
         table.add_row("Drift" if not index else "", f"[yellow]{plain(line)}[/]")
@@ -160,7 +162,8 @@ def _status(
     api = observation.api
     ready = api.ready if api else None
     http = environment.port("HTTP_PORT")
-    use = use_of(environment.registry) if observation.registry_answers else None
+    registry = present_registry(environment, observation)
+    use = use_of(registry) if observation.registry_answers else None
     return Status(
         cluster=environment.cluster,
         context=environment.context,
@@ -171,7 +174,7 @@ def _status(
         nodes=tuple(_node(node, ready) for node in sorted(observation.nodes, key=_order)),
         ports={use.purpose: f"{use.address}:{use.number}" for use in environment.ports},
         registry={
-            "host": environment.registry.host_names[0],
+            "host": registry.host_names[0],
             "container": observation.registry.state if observation.registry else "absent",
             "answers": observation.registry_answers,
             "repositories": use.repositories if use else None,
@@ -197,16 +200,24 @@ def _order(node: Container) -> tuple[int, str]:
 def _kubeconfigs(environment: Environment, *, api_answers: bool) -> tuple[KubeconfigStatus, ...]:
     paths = kubeconfig_paths(environment.context)
     current = True if api_answers else None
+    text, container = _text(paths.host), _text(paths.devcontainer)
     try:
-        text = paths.host.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        text = ""
-    merged = bool(text) and has_current_entries(paths.merged, text, environment.context)
+        wanted = devcontainer_kubeconfig(text, environment.load_balancer)
+    except UserError:
+        wanted = ""
+    merged = bool(text) and has_current_entries(paths.merged, text)
     return (
         KubeconfigStatus(str(paths.host), bool(text), current),
-        KubeconfigStatus(str(paths.devcontainer), paths.devcontainer.exists(), current),
+        KubeconfigStatus(str(paths.devcontainer), bool(container), current and container == wanted),
         KubeconfigStatus(str(paths.merged), merged, current),
     )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _next_step(state: str, drift: Sequence[str]) -> str:

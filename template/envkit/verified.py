@@ -17,12 +17,17 @@ from envkit.paths import state_dir
 def were_verified(cluster: str, containers: Iterable[Container]) -> bool:
     """Whether exactly these containers, running since then, were seen to work."""
     path = state_dir() / f"{cluster}.verified"
-    return path.is_file() and path.read_text(encoding="utf-8") == _fingerprint(containers)
+    return path.is_file() and path.read_bytes() == _fingerprint(containers).encode()
 
 
 def remember_verified(cluster: str, containers: Iterable[Container]) -> None:
     """Notes that these containers work."""
     write_private(state_dir() / f"{cluster}.verified", _fingerprint(containers))
+
+
+def forget_verified(cluster: str) -> None:
+    """Removes the note."""
+    (state_dir() / f"{cluster}.verified").unlink(missing_ok=True)
 
 
 def _fingerprint(containers: Iterable[Container]) -> str:

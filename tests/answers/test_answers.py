@@ -56,9 +56,9 @@ def test_model_refuses_and_says_what_is_allowed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", fixture_files("valid"))
-def test_copier_accepts_what_the_model_accepts(path: Path, tmp_path: Path, template: Path) -> None:
+def test_copier_accepts_what_the_model_accepts(path: Path, tmp_path: Path, plain_template: Path) -> None:
     run_copy(
-        str(template),
+        str(plain_template),
         tmp_path / "env",
         read_yaml(path),
         defaults=True,
@@ -71,11 +71,11 @@ def test_copier_accepts_what_the_model_accepts(path: Path, tmp_path: Path, templ
 
 @pytest.mark.parametrize("path", fixture_files("invalid"))
 def test_copier_refuses_what_the_model_refuses_unless_it_has_no_rule_for_it(
-    path: Path, tmp_path: Path, template: Path
+    path: Path, tmp_path: Path, plain_template: Path
 ) -> None:
     try:
         run_copy(
-            str(template),
+            str(plain_template),
             tmp_path / "env",
             read_yaml(path),
             defaults=True,
@@ -192,5 +192,5 @@ def test_check_reads_an_answers_file(tmp_path: Path, capsys: pytest.CaptureFixtu
     file = tmp_path / "answers.yml"
     file.write_text("_commit: v1\n_src_path: gh:x/y\nagents: 3\n", encoding="utf-8")
     assert main(["check", str(file)]) == 0
-    assert main(["check", str(file), "--given=agents,agnets"]) == 1
+    assert main(["check", str(file), '--given={"agents": "3", "agnets": null}']) == 1
     assert "Did you mean agents?" in capsys.readouterr().err

@@ -4,9 +4,10 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from fake_tools import WebServer
+
 from envkit import download
 from envkit.errors import UserError
-from fake_tools import WebServer
 
 CONTENT = b"a tool" * 100_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -3,9 +3,10 @@ from __future__ import annotations
 import io
 
 import pytest
+from fake_tools import REGISTRY, RIGHT, Machine
+
 from envkit import consent, install
 from envkit.errors import UserError
-from fake_tools import REGISTRY, RIGHT, Machine
 
 
 def test_nothing_is_done_where_everything_is_right(machine: Machine) -> None:

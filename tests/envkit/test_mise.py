@@ -11,10 +11,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from fake_tools import RIGHT, Machine, WebServer, url_replacements
+
 from envkit import mise, tool_versions
 from envkit.download import platform_name
 from envkit.errors import UserError
-from fake_tools import RIGHT, Machine, WebServer, url_replacements
 
 ROOT = Path(mise.__file__).resolve().parent.parent
 PLATFORMS = {"linux-x64", "linux-arm64", "macos-x64", "macos-arm64"}

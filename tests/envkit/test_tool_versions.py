@@ -3,10 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from fake_tools import Machine
+
 from envkit import tool_versions
 from envkit.errors import UserError
 from envkit.tool_versions import host_tools, tool_statuses
-from fake_tools import Machine
 
 
 def status_of(name: str) -> tool_versions.ToolStatus:

@@ -13,11 +13,12 @@ from copier import run_copy, run_update
 from support import commit_all, git
 
 Update = Callable[..., str]
+NEWER_K3S = "k3s:v1.99.0-k3s1"
 
 
 @pytest.fixture(scope="module")
 def two_versions(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The template in two versions that differ in k3d.yaml."""
+    """The template in two versions that differ in k3d.yaml and in the pinned node image."""
     folder = tmp_path_factory.mktemp("versions") / "template"
     shutil.copytree(template, folder)
     commit_all(folder, "first", "v10001.0.0")
@@ -25,6 +26,10 @@ def two_versions(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     text = file.read_text(encoding="utf-8")
     assert "timeout: 300s" in text
     file.write_text(text.replace("timeout: 300s", "timeout: 400s"), encoding="utf-8")
+    questions = folder / "copier.yml"
+    pinned = questions.read_text(encoding="utf-8")
+    assert pinned.count("rancher/k3s:v1.36.4-k3s1") == 1
+    questions.write_text(pinned.replace("k3s:v1.36.4-k3s1", NEWER_K3S), encoding="utf-8")
     commit_all(folder, "second", "v10002.0.0")
     return folder
 
@@ -71,13 +76,23 @@ def test_changed_cluster_configuration_says_that_the_cluster_has_to_be_made_agai
     assert "conflict" not in printed
 
 
-def test_update_without_changes_says_so(update: Update) -> None:
-    assert "The update changed nothing." in update(vcs_ref="v10001.0.0")
+def test_pinned_image_follows_the_template_unless_another_was_chosen(environment: Path, update: Update) -> None:
+    update()
+    assert f'image: "docker.io/rancher/{NEWER_K3S}"' in (environment / "k3d.yaml").read_text(encoding="utf-8")
+    update(data={"k3s_image": "mirror.example/k3s:1"})
+    update()
+    assert 'image: "mirror.example/k3s:1"' in (environment / "k3d.yaml").read_text(encoding="utf-8")
 
 
-def test_changed_port_says_what_else_to_compare(update: Update) -> None:
-    printed = update(vcs_ref="v10001.0.0", data={"api_port": 7000})
-    assert "Compare it with your .env" in printed
+def test_update_without_changes_says_so(repository: Path) -> None:
+    assert after_update.report(repository) == "The update changed nothing."
+
+
+def test_changed_example_of_local_settings_says_what_to_compare(repository: Path) -> None:
+    (repository / ".env.example").write_text("#API_PORT=7000\n", encoding="utf-8")
+    report = after_update.report(repository)
+    assert report.startswith("The update changed 1 file.\n")
+    assert "Compare it with your .env:\n    diff .env.example .env" in report
 
 
 def test_conflict_is_named(environment: Path, update: Update) -> None:

@@ -11,6 +11,7 @@ import create_cluster
 import plumbum
 import pytest
 from copier import run_copy, run_recopy, run_update
+from copier.errors import TaskError
 from support import commit_all
 
 FAKE_ENVKIT = """\
@@ -137,11 +138,25 @@ def test_folders_copier_makes_for_an_update_are_left_alone(
     assert calls.read_text(encoding="utf-8") == ""
 
 
+@pytest.mark.parametrize(
+    ("answers", "sentence"),
+    [
+        ({"agnets": "hunter2"}, "agnets: there is no such question. Did you mean agents?"),
+        ({"arc": "maybe"}, 'arc: "maybe" was given; allowed is yes or no.'),
+        ({"agents": 2.5}, "agents: 2.5 was given; allowed is a whole number from 0 to 10."),
+    ],
+)
 def test_first_task_refuses_what_copier_lets_through_and_nothing_is_left(
-    fake_template: Path, tmp_path: Path, calls: Path, capfd: pytest.CaptureFixture[str]
+    fake_template: Path,
+    tmp_path: Path,
+    calls: Path,
+    capfd: pytest.CaptureFixture[str],
+    answers: dict[str, Any],
+    sentence: str,
 ) -> None:
-    with pytest.raises(Exception, match="returned non-zero exit status 1"):
-        copy(fake_template, tmp_path / "env", answers={"agnets": 3})
-    assert "agnets: there is no such question. Did you mean agents?" in capfd.readouterr().err
+    with pytest.raises(TaskError) as failure:
+        copy(fake_template, tmp_path / "env", answers=answers)
+    assert sentence in capfd.readouterr().err
+    assert "hunter2" not in str(failure.value)
     assert not (tmp_path / "env").exists()
     assert calls.read_text(encoding="utf-8") == ""

@@ -17,6 +17,7 @@ import new
 import pytest
 import template_source
 from copier import run_update
+from destination import OccupiedError, free_folder
 from support import ROOT, commit_all, git, read_yaml
 
 DEFAULT = ["--defaults"]
@@ -241,21 +242,36 @@ def test_missing_git_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         template_source.commit_of("HEAD")
 
 
-def test_without_an_identity_the_commit_is_left_to_the_person(clone: Path, tmp_path: Path) -> None:
-    nobody = {name: "" for name in os.environ if name.startswith(("GIT_AUTHOR", "GIT_COMMITTER"))}
+def test_without_an_identity_the_commit_is_left_to_the_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "EMAIL"):
+        monkeypatch.delenv(name, raising=False)
     config = tmp_path / "gitconfig"
     config.write_text("[user]\n\tuseConfigOnly = true\n", encoding="utf-8")
-    done = script_new(clone, tmp_path / "env", "--defaults", **{**nobody, "GIT_CONFIG_GLOBAL": str(config)})
-    assert done.returncode == 0
-    assert 'git config user.name "YOUR NAME"' in done.stderr
-    assert 'git add -A && git commit -m "feat: generate the environment"' in done.stderr
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    (tmp_path / "env").mkdir()
+    assert free_folder(tmp_path / "env", template=ROOT, scope="environment").first_commit() == [
+        'git config user.name "YOUR NAME" && git config user.email "YOUR ADDRESS"',
+        'git add -A && git commit -m "feat: generate the environment"',
+    ]
+    assert (tmp_path / "env" / ".git").exists()
 
 
-def test_folder_inside_a_repository_gets_none_of_its_own(clone: Path, tmp_path: Path) -> None:
+def test_folder_inside_a_repository_gets_none_of_its_own(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet", "mono")
-    done = script_new(clone, tmp_path / "mono" / "env", "--defaults")
-    assert 'git add -A && git commit -m "feat: generate the environment"' in done.stderr
-    assert not (tmp_path / "mono" / "env" / ".git").exists()
+    folder = tmp_path / "mono" / "env"
+    folder.mkdir()
+    assert free_folder(folder, template=ROOT, scope="environment").first_commit() == [
+        'git add -A && git commit -m "feat: generate the environment"'
+    ]
+    assert not (folder / ".git").exists()
+
+
+def test_service_repository_is_free_for_a_dev_container_unless_it_has_one(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    assert free_folder(tmp_path, template=ROOT, scope="devcontainer").kept == {"src"}
+    (tmp_path / ".devcontainer").mkdir()
+    with pytest.raises(OccupiedError, match="is not empty"):
+        free_folder(tmp_path, template=ROOT, scope="devcontainer")
 
 
 def test_interrupted_creation_keeps_the_committed_repository(own_clone: Path, tmp_path: Path) -> None:

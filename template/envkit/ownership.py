@@ -1,0 +1,51 @@
+"""Whose cluster it is: no environment touches the cluster or the registry of another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from envkit.engine import Container
+from envkit.environment import Environment
+from envkit.errors import UserError
+from envkit.paths import ROOT
+
+
+class Clash(NamedTuple):
+    """A name of this environment that another one has taken."""
+
+    subject: str
+    detail: str
+    fix: str
+
+
+def clashes(
+    environment: Environment, nodes: Iterable[Container], registry: Container | None, root: Path = ROOT
+) -> list[Clash]:
+    """What of these containers another environment has made.
+
+    A repository that is no longer where it was has been moved: its cluster is still its own.
+    """
+    found = []
+    others = {Path(unquote(node.root)) for node in nodes if node.root} - {root}
+    for other in sorted(path for path in others if (path / "k3d.yaml").exists()):
+        detail = f"the cluster {environment.cluster} belongs to the environment in {other}"
+        fix = f"Work in {other}, or give this one another name: metadata.name in k3d.yaml"
+        found.append(Clash("Cluster name", detail, fix))
+    if registry and registry.cluster not in ("", environment.cluster):
+        detail = f"the container {registry.name} belongs to the cluster {registry.cluster}"
+        fix = "Give this one another name: registries.create.name in k3d.yaml"
+        found.append(Clash("Registry name", detail, fix))
+    return found
+
+
+def refuse_clashes(environment: Environment, nodes: Iterable[Container], registry: Container | None) -> None:
+    """Raises UserError where another environment has made one of these containers."""
+    if found := clashes(environment, nodes, registry):
+        raise UserError(
+            "Another environment has the same names; nothing was changed.",
+            "\n".join(f"{clash.subject}: {clash.detail}" for clash in found),
+            "\n".join(clash.fix for clash in found),
+        )

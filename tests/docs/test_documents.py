@@ -1,0 +1,126 @@
+"""The documents of the project and of an environment say what the code does."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from datetime import date
+from pathlib import Path
+
+import pytest
+import question_table
+from support import ROOT, git
+
+from .conftest import Generated
+from .markdown import broken_links, recipes_named, table_column
+
+JUSTFILE = ROOT / "template" / "justfile"
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+RELEASE = re.compile(r"^release: v(\d+\.\d+\.\d+)$", re.MULTILINE)
+
+
+def recipes() -> set[str]:
+    just = shutil.which("just")
+    assert just, "just is not on PATH; script/test brings it"
+    dump = subprocess.run(
+        [just, "--justfile", str(JUSTFILE), "--dump", "--dump-format", "json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {name for name, recipe in json.loads(dump.stdout)["recipes"].items() if not recipe["private"]}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_of_the_projects_documents_lead_somewhere(document: Path) -> None:
+    assert broken_links(document) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_recipes_that_the_projects_documents_name_exist(document: Path) -> None:
+    assert recipes_named(document.read_text(encoding="utf-8")) <= recipes()
+
+
+def test_links_of_an_environments_readme_lead_somewhere(generated: Generated) -> None:
+    assert broken_links(generated.folder / "README.md") == []
+
+
+def test_command_table_of_an_environment_lists_exactly_its_recipes(generated: Generated) -> None:
+    listed = [cell.strip("`").removeprefix("just ") for cell in table_column(generated.readme, "Command")]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == recipes()
+
+
+def test_recipes_that_an_environments_readme_names_exist(generated: Generated) -> None:
+    named = recipes_named(generated.readme)
+    assert named
+    assert named <= recipes()
+
+
+def test_environments_readme_has_a_diagram(generated: Generated) -> None:
+    diagram = re.search(r"^```mermaid\n(flowchart .*?)^```$", generated.readme, re.MULTILINE | re.DOTALL)
+    assert diagram
+    assert diagram[1].count("subgraph") == len(re.findall(r"^ *end$", diagram[1], re.MULTILINE))
+
+
+def test_environments_readme_has_its_own_names_and_ports(generated: Generated) -> None:
+    if generated.answers:
+        expected = (
+            "`shop-local`: 1 server, 1 agent; context `k3d-shop-local`",
+            "http://localhost:8080, https://localhost:8443",
+            "https://127.0.0.1:6560",
+            "`k3d-shop-registry.localhost:5060`",
+            "`k3d-shop-registry:5000`",
+            "`~/.kube/k3d-shop-local.devcontainer.yaml`",
+        )
+    else:
+        expected = (
+            "`mathtrail-dev`: 1 server, 2 agents; context `k3d-mathtrail-dev`",
+            "http://localhost, https://localhost |",
+            "https://127.0.0.1:6550",
+            "`k3d-mathtrail-registry.localhost:5050`",
+            "`k3d-mathtrail-registry:5000`",
+            "`~/.kube/k3d-mathtrail-dev.devcontainer.yaml`",
+        )
+    missing = [text for text in expected if text not in generated.readme]
+    assert missing == []
+
+
+def test_environments_readme_speaks_of_no_other_environment(generated: Generated) -> None:
+    foreign = ("mathtrail", "5050", "6550") if generated.answers else ("shop", "5060", "6560")
+    assert [word for word in foreign if word in generated.readme.lower()] == []
+
+
+def test_environments_readme_speaks_of_an_ide_only_where_there_is_one(generated: Generated) -> None:
+    assert ("## Kubernetes IDE" in generated.readme) == (generated.answers.get("lens") != "none")
+    assert ("OpenLens" in generated.readme) == (generated.answers.get("lens") != "none")
+
+
+def test_environments_readme_speaks_of_traefik_only_where_it_runs(generated: Generated) -> None:
+    assert ("Traefik" in generated.readme) == (generated.answers.get("ingress") != "none")
+
+
+def test_question_table_of_the_readme_is_current() -> None:
+    assert question_table.START in question_table.README.read_text(encoding="utf-8")
+    assert question_table.main(["--check"]) == 0
+
+
+def test_newest_release_has_its_entry_in_the_changelog() -> None:
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("the project is not a Git clone here")
+    released = RELEASE.findall(git(ROOT, "log", "--format=%s"))
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    entries = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)$", text, re.MULTILINE)
+    assert len(entries) == len(re.findall(r"^## (?!\[Unreleased\]$)", text, re.MULTILINE))
+    versions = [tuple(map(int, version.split("."))) for version, _ in entries]
+    assert versions == sorted(versions, reverse=True)
+    for _, day in entries:
+        date.fromisoformat(day)
+    if released:
+        assert released[0] in [version for version, _ in entries]

@@ -1,0 +1,168 @@
+"""Whatever is broken or taken away, `create` puts it right and touches no other part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from e2e.conftest import NewEnvironment
+from e2e.generated import Generated
+from e2e.machine import docker
+from e2e.workload import assert_it_works, deploy, image_name, pull, push_hello
+
+pytestmark = pytest.mark.e2e
+
+_AGENTS = 2
+
+
+@pytest.fixture(scope="module")
+def environment(new_environment: NewEnvironment) -> Generated:
+    return new_environment(agents=_AGENTS)
+
+
+@pytest.fixture(scope="module")
+def deployed(environment: Generated) -> tuple[str, str]:
+    """The name of an image in the registry, and what a config map keeps in the cluster."""
+    environment.envkit("create")
+    name = push_hello(environment)
+    return name, deploy(environment, image_name(environment, name))
+
+
+@pytest.fixture
+def running(environment: Generated, deployed: tuple[str, str]) -> Generated:
+    """The environment with its cluster running and in use, whatever an earlier test has left."""
+    environment.envkit("create")
+    assert_it_works(environment, deployed[1])
+    return environment
+
+
+def test_containers_that_were_killed_and_started_by_docker_are_repaired(
+    running: Generated, deployed: tuple[str, str]
+) -> None:
+    before = running.identities()
+    docker("kill", *before)
+    assert running.status()["state"] == "stopped"
+    docker("start", *before)
+
+    status = running.status()
+    assert status["state"] == "broken"
+    assert "host.k3d.internal" in " ".join(status["reasons"])
+    assert status["next_step"].endswith("create")
+    created = running.envkit("create")
+    assert "restarted the cluster" in created.stdout
+    assert _ids(running) == {name: ident for name, (ident, _) in before.items()}
+    _assert_all_is_well(running, deployed)
+
+
+def _agent(environment: Generated) -> list[str]:
+    return [f"{environment.context}-agent-1"]
+
+
+def _agents(environment: Generated) -> list[str]:
+    return sorted(name for name, entry in environment.containers().items() if _role(entry) == "agent")
+
+
+def _load_balancer(environment: Generated) -> list[str]:
+    return [environment.load_balancer]
+
+
+def _registry(environment: Generated) -> list[str]:
+    return [environment.registry]
+
+
+def _all_but_the_server(environment: Generated) -> list[str]:
+    return sorted(set(environment.containers()) - {environment.server})
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason", "action"),
+    [
+        pytest.param(_agent, "Missing: 1 agent node.", "added an agent", id="an agent"),
+        pytest.param(_agents, "Missing: 2 agent nodes.", "added 2 agents", id="all agents"),
+        pytest.param(_load_balancer, "Missing: 1 load balancer.", "made the load balancer anew", id="load balancer"),
+        pytest.param(_registry, "Missing: 1 registry.", "made the registry anew", id="registry"),
+        pytest.param(_all_but_the_server, "Missing: 2 agent nodes.", "added 2 agents", id="all but the server"),
+    ],
+)
+def test_what_was_removed_by_hand_is_made_anew(
+    running: Generated, deployed: tuple[str, str], parts: Any, reason: str, action: str
+) -> None:
+    removed = parts(running)
+    docker("rm", "--force", "--volumes", *removed)
+    kept = running.identities()
+    assert running.server in kept
+
+    status = running.status()
+    assert status["state"] == "partial"
+    assert reason in status["reasons"]
+    assert action in running.envkit("create").stdout
+
+    now = running.identities()
+    assert {name: now[name] for name in kept} == kept
+    _assert_all_is_well(running, deployed)
+
+
+def test_the_repaired_cluster_stops_and_starts(running: Generated, deployed: tuple[str, str]) -> None:
+    before = _ids(running)
+    running.envkit("stop")
+    assert running.status()["state"] == "stopped"
+    assert "started the cluster" in running.envkit("start").stdout
+    assert _ids(running) == before
+    _assert_all_is_well(running, deployed)
+
+
+def test_the_registrys_images_outlive_its_container_while_the_cluster_is_stopped(
+    running: Generated, deployed: tuple[str, str]
+) -> None:
+    running.envkit("stop")
+    docker("rm", "--force", "--volumes", running.registry, running.load_balancer)
+    server = running.containers()[running.server]["Id"]
+    running.envkit("create")
+    assert running.containers()[running.server]["Id"] == server
+    _assert_all_is_well(running, deployed)
+
+
+def test_a_lost_kubeconfig_is_written_again(running: Generated) -> None:
+    before = running.identities()
+    contents = {}
+    for path in (running.kubeconfig, running.devcontainer_kubeconfig, running.merged_kubeconfig):
+        contents[path] = path.read_text(encoding="utf-8")
+        path.unlink()
+        assert "wrote the kubeconfigs" in running.envkit("create").stdout
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert running.kubeconfig.read_text(encoding="utf-8") == contents[running.kubeconfig]
+    assert running.context in running.merged_kubeconfig.read_text(encoding="utf-8")
+    assert running.identities() == before
+
+
+def test_a_cluster_that_lost_its_server_is_made_anew_with_the_registrys_images(
+    running: Generated, deployed: tuple[str, str]
+) -> None:
+    docker("rm", "--force", "--volumes", running.server)
+    status = running.status()
+    assert status["state"] == "partial"
+    assert "Missing: 1 server node." in status["reasons"]
+    running.envkit("create")
+    assert len(running.ready_nodes()) == _AGENTS + 1
+    pull(running, image_name(running, deployed[0]))
+
+
+def _assert_all_is_well(environment: Generated, deployed: tuple[str, str]) -> None:
+    """The workload is there and answers, images are pulled, and there is nothing more to do."""
+    name, text = deployed
+    agents = [entry for entry in environment.containers().values() if _role(entry) == "agent"]
+    assert len(agents) == _AGENTS
+    assert len(environment.ready_nodes()) == _AGENTS + 1
+    assert_it_works(environment, text)
+    pull(environment, image_name(environment, name))
+    before = environment.identities()
+    assert "nothing had to be done" in environment.envkit("create").stdout
+    assert environment.identities() == before
+
+
+def _ids(environment: Generated) -> dict[str, str]:
+    return {name: ident for name, (ident, _) in environment.identities().items()}
+
+
+def _role(entry: dict[str, Any]) -> str:
+    return str(entry["Config"]["Labels"]["k3d.role"])

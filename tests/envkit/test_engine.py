@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from fake_tools import Machine
+from samples import sample_container
+
+from envkit import creation_marker, engine, verified
+from envkit.engine import (
+    docker,
+    inspect,
+    k3d_containers,
+    published_ports,
+    read_file,
+    remove_containers,
+    write_file,
+)
+from envkit.environment import HASH_LABEL, ROOT_LABEL
+from envkit.errors import CommandFailedError, UserError
+
+
+@pytest.fixture(autouse=True)
+def _short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "TIMEOUT", 5.0)
+
+
+# -- listing ------------------------------------------------------------------------------------------------------
+
+_SERVER = {
+    "{{.Id}}": "0123abc",
+    "{{.Name}}": "/k3d-shop-server-0",
+    "{{.State.Status}}": "running",
+    "{{.State.StartedAt}}": "2026-10-01T08:00:00.5Z",
+    "{{.Config.Image}}": "rancher/k3s:v1.36.2-k3s1",
+    ".NetworkSettings.Networks": "k3d-shop=10.0.0.2,bridge=,",
+    '"k3d.cluster"': "shop",
+    '"k3d.role"': "server",
+    f'"{HASH_LABEL}"': "0123456789abcdef",
+    f'"{ROOT_LABEL}"': "/home/jo/my%20shop",
+}
+_TOOLS = {"{{.Id}}": "4567def", "{{.Name}}": "/k3d-shop-tools", "{{.State.Status}}": "exited"}
+
+
+def _line(values: dict[str, str]) -> str:
+    """What Docker prints of a container for the fields that envkit asks for."""
+    return "\t".join(next((value for part, value in values.items() if part in field), "") for field in engine._FIELDS)
+
+
+LINE, BARE = _line(_SERVER), _line(_TOOLS)
+
+
+def test_the_listing_becomes_containers(machine: Machine) -> None:
+    machine.add("docker", f"[ $1 = ps ] && echo 0123abc 4567def || printf '%s\\n' '{LINE}' '{BARE}'")
+
+    server, tools = k3d_containers()
+
+    assert (server.id, server.name, server.state, server.running) == ("0123abc", "k3d-shop-server-0", "running", True)
+    assert server.addresses == {"k3d-shop": "10.0.0.2", "bridge": ""}
+    assert (server.cluster, server.role) == ("shop", "server")
+    assert (server.config_hash, server.root) == ("0123456789abcdef", "/home/jo/my%20shop")
+    assert (tools.running, tools.addresses, tools.cluster, tools.config_hash) == (False, {}, "", "")
+
+
+def test_the_listing_does_not_ask_for_variables_that_hold_the_token(machine: Machine) -> None:
+    machine.add("docker", f"[ $1 = ps ] && echo 0123abc || echo '{LINE}'")
+    k3d_containers()
+
+    assert "Env" not in "\n".join(machine.calls)
+    assert "token" not in "\n".join(machine.calls)
+
+
+def test_no_containers_are_no_second_call(machine: Machine) -> None:
+    machine.add("docker", "exit 0")
+
+    assert k3d_containers() == []
+    assert len(machine.calls) == 1
+
+
+def test_the_listing_is_tried_again_where_a_container_went_away(machine: Machine, tmp_path: Path) -> None:
+    machine.add(
+        "docker",
+        f"""[ $1 = ps ] && {{ echo 0123abc; exit; }}
+[ -e {tmp_path}/again ] && {{ echo '{LINE}'; exit; }}
+touch {tmp_path}/again; echo 'Error: No such container: 0123abc' >&2; exit 1""",
+    )
+
+    assert [container.name for container in k3d_containers()] == ["k3d-shop-server-0"]
+
+
+def test_containers_that_never_hold_still_end_in_an_error(machine: Machine) -> None:
+    machine.add("docker", "[ $1 = ps ] && { echo 0123abc; exit; }; echo 'No such container' >&2; exit 1")
+
+    with pytest.raises(UserError, match="come and go"):
+        k3d_containers()
+
+
+# -- errors -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "what", "next_step"),
+    [
+        (
+            "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock",
+            "Docker is running, but this user may not use it.",
+            r"sudo usermod -aG docker",
+        ),
+        (
+            "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?",
+            "Docker is not reachable.",
+            "docker",
+        ),
+        ("error during connect: dial tcp 10.0.0.7:2375: i/o timeout", "Docker is not reachable.", "docker"),
+    ],
+)
+def test_an_engine_that_does_not_answer_is_explained(machine: Machine, message: str, what: str, next_step: str) -> None:
+    machine.add("docker", f"echo '{message}' >&2; exit 1")
+
+    with pytest.raises(UserError) as caught:
+        docker("ps")
+
+    assert caught.value.what == what
+    assert caught.value.why == message
+    assert next_step in caught.value.next_step
+
+
+def test_an_engine_that_hangs_is_not_reachable(machine: Machine) -> None:
+    machine.add("docker", "exec /bin/sleep 30")
+
+    with pytest.raises(UserError, match="Docker is not reachable") as caught:
+        docker("ps", timeout=0.1)
+
+    assert "did not end within" in caught.value.why
+
+
+def test_what_the_engine_refuses_is_passed_on(machine: Machine) -> None:
+    machine.add("docker", "echo 'Error response from daemon: volume is in use' >&2; exit 1")
+
+    with pytest.raises(CommandFailedError, match="docker volume rm a") as caught:
+        docker("volume", "rm", "a")
+
+    assert caught.value.output == "Error response from daemon: volume is in use"
+
+
+def test_a_machine_without_docker_is_named(machine: Machine) -> None:
+    with pytest.raises(UserError, match="docker is not installed") as caught:
+        docker("ps")
+
+    assert "docker" in caught.value.next_step.lower()
+    assert caught.value.next_step != "just install"  # which does not bring it
+    assert machine.calls == []
+
+
+# -- objects ------------------------------------------------------------------------------------------------------
+
+
+def test_missing_objects_are_left_out(machine: Machine) -> None:
+    machine.add(
+        "docker",
+        """case $3 in
+there) echo '[{"Name": "there"}]';;
+gone) echo 'Error response from daemon: get gone: no such volume' >&2; exit 1;;
+net) echo 'Error response from daemon: network net not found' >&2; exit 1;;
+esac""",
+    )
+
+    assert inspect("volume", "gone", "there", "net") == [{"Name": "there"}]
+
+
+def test_an_object_that_cannot_be_asked_for_is_an_error(machine: Machine) -> None:
+    machine.add("docker", "echo 'Error response from daemon: out of memory' >&2; exit 1")
+
+    with pytest.raises(CommandFailedError):
+        inspect("volume", "a")
+
+
+def test_no_call_is_made_to_remove_nothing(machine: Machine) -> None:
+    machine.add("docker", "exit 0")
+
+    remove_containers([])
+    remove_containers(name for name in ("a", "b"))
+
+    assert machine.calls == ["docker rm --force --volumes a b"]
+
+
+def test_published_ports_are_read_with_their_addresses(machine: Machine) -> None:
+    bindings = {
+        "80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}, {"HostIp": "", "HostPort": "9080"}],
+        "53/udp": None,
+        "443/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}],
+    }
+    machine.add("docker", f"echo '{json.dumps([{'Name': '/lb', 'HostConfig': {'PortBindings': bindings}}])}'")
+
+    assert published_ports(["lb"]) == {"lb": [("127.0.0.1", 8080), ("0.0.0.0", 9080)]}
+
+
+# -- files --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def files(machine: Machine, tmp_path: Path) -> Path:
+    """A container's file system, as `docker cp` sees it."""
+    root = tmp_path / "container"
+    (root / "etc").mkdir(parents=True)
+    machine.add(
+        "docker",
+        f"""PATH=$PATH:/usr/bin:/bin
+if [ "$2" = - ]; then
+  cd "{root}${{3#*:}}" 2>/dev/null || {{ echo "Error: Could not find the file ${{3#*:}}" >&2; exit 1; }}
+  exec tar -x
+fi
+path=${{2#*:}}
+[ -e "{root}$path" ] || {{ echo "Could not find the file $path" >&2; exit 1; }}
+cd "{root}${{path%/*}}" && exec tar -c "${{path##*/}}" """,
+    )
+    return root
+
+
+def test_a_file_comes_back_as_it_was_written(files: Path) -> None:
+    content = bytes(range(256)) * 50
+
+    write_file("node", "/etc/made", content, 0o640)
+
+    assert read_file("node", "/etc/made") == content
+    assert (files / "etc/made").stat().st_mode & 0o777 == 0o640
+    assert read_file("node", "/etc/none") is None
+    assert read_file("node", "/etc") is None
+
+
+def test_a_file_that_cannot_be_written_is_named(files: Path) -> None:
+    assert files.exists()
+
+    with pytest.raises(CommandFailedError, match=re.escape("/none/made cannot be written into the container node")):
+        write_file("node", "/none/made", b"")
+
+
+@pytest.mark.parametrize("call", [lambda: read_file("a", "/b"), lambda: write_file("a", "/b", b"")])
+def test_an_engine_that_hangs_over_a_file_is_not_reachable(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, call: object
+) -> None:
+    monkeypatch.setattr(engine, "TIMEOUT", 0.05)
+    machine.add("docker", "exec /bin/sleep 30")
+    assert callable(call)
+
+    with pytest.raises(UserError, match="Docker is not reachable"):
+        call()
+
+
+# -- the mark of a completed creation -----------------------------------------------------------------------------
+
+
+def test_a_mark_keeps_the_configuration(files: Path) -> None:
+    assert creation_marker.read_marker("node") is None
+
+    creation_marker.write_marker("node", {"agents": 2, "name": "ünïcode"})
+
+    assert creation_marker.read_marker("node") == {"agents": 2, "name": "ünïcode"}
+    assert (files / "etc/envkit-created.json").exists()
+
+
+def test_a_mark_of_unknown_origin_is_a_mark(files: Path) -> None:
+    creation_marker.write_marker("node", {})
+
+    assert creation_marker.read_marker("node") == {}
+    assert files.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+def test_a_mark_that_was_not_written_to_the_end_is_none(files: Path, content: bytes) -> None:
+    (files / "etc/envkit-created.json").write_bytes(content)
+
+    assert creation_marker.read_marker("node") is None
+
+
+# -- what was seen to work ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ENVKIT_STATE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_the_same_containers_are_recognised_in_any_order(state: Path) -> None:
+    containers = [sample_container("a", "server"), sample_container("b", "agent")]
+    assert not verified.were_verified("shop", containers)
+
+    verified.remember_verified("shop", containers)
+
+    assert verified.were_verified("shop", containers[::-1])
+    assert not verified.were_verified("other", containers)
+    assert (state / "shop.verified").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("change", [{"id": "new"}, {"started_at": "2026-10-02T08:00:00Z"}, {"state": "exited"}])
+def test_a_container_that_changed_is_looked_into_again(state: Path, change: dict[str, str]) -> None:
+    verified.remember_verified("shop", [sample_container("a", "server")])
+
+    assert not verified.were_verified("shop", [sample_container("a", "server", **change)])
+    assert not verified.were_verified("shop", [])
+    assert state.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe"])
+def test_a_broken_memory_of_them_is_ignored(state: Path, content: bytes) -> None:
+    (state / "shop.verified").write_bytes(content)
+
+    assert not verified.were_verified("shop", [sample_container("a", "server")])
+    verified.remember_verified("shop", [sample_container("a", "server")])
+    assert verified.were_verified("shop", [sample_container("a", "server")])

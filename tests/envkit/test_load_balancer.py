@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from fake_tools import Machine
+from samples import AGENTS, K3D_YAML, LOAD_BALANCER, SERVER, healthy, sample_environment
+
+from envkit import load_balancer
+from envkit.environment import Environment
+
+EVERY = [SERVER, *AGENTS]
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Environment:
+    text = K3D_YAML.replace(
+        "registries:\n", "  - port: 127.0.0.1:5353:53/udp\n  - port: '[::1]:9000:9000'\nregistries:\n"
+    )
+    return sample_environment(tmp_path / "shop", k3d_yaml=text)
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    contents: list[bytes] = []
+
+    def write(container: str, path: str, content: bytes, mode: int) -> None:
+        assert (container, path, mode) == (LOAD_BALANCER, "/etc/confd/values.yaml", 0o744)
+        contents.append(content)
+
+    monkeypatch.setattr(load_balancer, "write_file", write)
+    monkeypatch.setattr(load_balancer, "read_file", lambda *_: contents[-1] if contents else None)
+    return contents
+
+
+def test_every_port_has_its_nodes_and_the_api_only_servers(shop: Environment, written: list[bytes]) -> None:
+    assert load_balancer.update_targets(shop, healthy(shop).nodes)
+
+    assert yaml.safe_load(written[0]) == {
+        "ports": {
+            "6443.tcp": [SERVER],
+            "80.tcp": EVERY,
+            "443.tcp": EVERY,
+            "53.udp": EVERY,
+            "9000.tcp": EVERY,
+        },
+        "settings": {"workerConnections": 1024},
+    }
+
+
+def test_targets_that_are_known_are_not_written_again(shop: Environment, written: list[bytes]) -> None:
+    nodes = healthy(shop).nodes
+    load_balancer.update_targets(shop, nodes)
+
+    assert not load_balancer.update_targets(shop, nodes[::-1])
+    assert load_balancer.update_targets(shop, nodes[:2])
+    assert len(written) == 2
+    assert yaml.safe_load(written[1])["ports"]["80.tcp"] == EVERY[:2]
+
+
+def test_the_container_is_made_with_ports_and_labels_of_the_cluster(
+    machine: Machine, shop: Environment, written: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("K3D_HELPER_IMAGE_TAG", raising=False)
+    monkeypatch.delenv("K3D_IMAGE_LOADBALANCER", raising=False)
+    labels = {
+        "k3d.version": "v5.9.0",
+        "k3d.cluster": "shop",
+        "k3d.role": "server",
+        "k3d.server.api.port": "6443",
+        "org.label": "x",
+    }
+    machine.add("docker", f"[ $1 = container ] && echo '{json.dumps([{'Config': {'Labels': labels}}])}'; exit 0")
+    observation = healthy(shop)
+    server = observation.server
+    assert server
+
+    load_balancer.run_load_balancer_container(shop, server, observation.nodes)
+
+    _, create, start = machine.calls
+    words = create.split()
+    assert words[-1] == "ghcr.io/k3d-io/k3d-proxy:5.9.0"
+    assert [word.partition("=")[2] for word in words if word.startswith("--publish")] == [
+        "127.0.0.1:6550:6443",
+        "127.0.0.1:8080:80",
+        "127.0.0.1:8443:443",
+        "127.0.0.1:5353:53/udp",
+        "[::1]:9000:9000",
+    ]
+    assert sorted(word.partition("=")[2] for word in words if word.startswith("--label")) == [
+        "app=k3d",
+        "k3d.cluster=shop",
+        "k3d.role=loadbalancer",
+        "k3d.version=v5.9.0",
+    ]
+    assert len(written) == 1
+    assert start == f"docker start {LOAD_BALANCER}"
+
+
+def test_the_image_is_the_one_that_k3d_would_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("K3D_IMAGE_LOADBALANCER", raising=False)
+    monkeypatch.setenv("K3D_HELPER_IMAGE_TAG", "5.8.0")
+    assert load_balancer.image_of_load_balancer("5.9.0") == "ghcr.io/k3d-io/k3d-proxy:5.8.0"
+
+    monkeypatch.setenv("K3D_IMAGE_LOADBALANCER", "mirror/proxy:1")
+    assert load_balancer.image_of_load_balancer("5.9.0") == "mirror/proxy:1"

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_tools import Machine
+from samples import AGENTS, REGISTRY, SERVER, changed, healthy, sample_container, sample_environment
+
+from envkit import observation
+from envkit.engine import Container
+from envkit.environment import Environment
+from envkit.errors import UserError
+from envkit.kubeconfig import kubeconfig_paths
+from envkit.observation import ApiFacts, ask_api, observe, split
+
+
+def _node(name: str, ready: str = "True", **status: Any) -> dict[str, Any]:
+    conditions = [{"type": "DiskPressure", "status": "False"}, {"type": "Ready", "status": ready}]
+    status = {"conditions": conditions, "nodeInfo": {"kubeletVersion": "v1.36.2"}} | status
+    return {"kind": "Node", "metadata": {"name": name}, "status": status}
+
+
+COREDNS = {
+    "kind": "ConfigMap",
+    "metadata": {"name": "coredns"},
+    "data": {"NodeHosts": "10.0.0.1 host.k3d.internal\n\n10.0.0.2 a b\n"},
+}
+
+
+def _ask(machine: Machine, items: object) -> ApiFacts:
+    machine.add("kubectl", f"cat <<'END'\n{json.dumps({'items': items})}\nEND")
+    return ask_api(Path("/home/jo/.kube/k3d-shop.yaml"))
+
+
+# -- the Kubernetes API -------------------------------------------------------------------------------------------
+
+
+def test_nodes_and_records_come_in_one_bounded_call(machine: Machine) -> None:
+    facts = _ask(machine, [_node(SERVER), _node(AGENTS[0], "Unknown"), COREDNS])
+
+    assert facts.ready == {SERVER: True, AGENTS[0]: False}
+    assert facts.versions == ("v1.36.2",)
+    assert facts.dns_records == {"host.k3d.internal": "10.0.0.1", "a": "10.0.0.2", "b": "10.0.0.2"}
+    (call,) = machine.calls
+    assert "--kubeconfig=/home/jo/.kube/k3d-shop.yaml" in call
+    assert "--request-timeout=4s" in call
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [_node(SERVER, nodeInfo=None)],
+        [_node(SERVER, conditions=None), {"kind": "ConfigMap", "metadata": {"name": "coredns"}, "data": None}],
+        [{"kind": "Node", "metadata": {"name": SERVER}}],
+    ],
+)
+def test_a_node_that_has_not_joined_completely_is_no_error(machine: Machine, items: list[object]) -> None:
+    facts = _ask(machine, items)
+
+    assert facts.error == ""
+    assert facts.ready is not None
+    assert set(facts.ready) == {SERVER}
+
+
+@pytest.mark.parametrize("items", [None, "text", [None], [{}], [{"kind": "Node"}], {"kind": "Node"}])
+def test_an_answer_that_is_none_of_kubernetes_is_an_error_and_never_raised(machine: Machine, items: object) -> None:
+    assert _ask(machine, items) == ApiFacts(error="what answers is no Kubernetes API")
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ("echo 'E1001 memcache.go' >&2; echo 'The connection was refused' >&2; exit 1", "The connection was refused"),
+        ("exit 1", "--output=json` failed with exit status 1."),
+        ("echo nothing", "what answers is no Kubernetes API"),
+        ("exec /bin/sleep 30", "did not end within"),
+    ],
+)
+def test_an_api_that_does_not_answer_says_why_in_one_line(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, body: str, error: str
+) -> None:
+    machine.add("kubectl", body)
+    if "sleep" in body:
+        monkeypatch.setattr(observation, "API_TIMEOUT", -0.9)
+
+    facts = ask_api(Path("/x"))
+
+    assert error in facts.error
+    assert facts.ready is None
+
+
+def test_a_machine_without_kubectl_is_an_error_and_never_raised(machine: Machine) -> None:
+    assert machine.calls == []
+
+    assert "looked for" in ask_api(Path("/x")).error
+
+
+# -- all of it ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shop(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Environment:
+    """An environment with a kubeconfig, on a machine where nothing is remembered."""
+    shop = sample_environment(machine.folder / "shop")
+    whole = healthy(shop)
+    monkeypatch.setattr(observation, "k3d_containers", lambda: [*whole.nodes, whole.registry])
+    monkeypatch.setattr(observation, "ask_api", lambda _: whole.api)
+    monkeypatch.setattr(observation, "answers", lambda _: True)
+    monkeypatch.setattr(observation, "read_file", lambda *_: b"10.0.0.1 host.k3d.internal\n")
+    path = kubeconfig_paths(shop.context).host
+    path.parent.mkdir(parents=True)
+    path.touch()
+    return shop
+
+
+def _find(monkeypatch: pytest.MonkeyPatch, containers: list[Container | None]) -> None:
+    monkeypatch.setattr(observation, "k3d_containers", lambda: containers)
+
+
+def test_a_whole_cluster_is_seen(shop: Environment) -> None:
+    assert observe(shop) == healthy(shop)
+
+
+def test_nodes_without_the_record_of_this_machine_are_named(shop: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observation, "read_file", lambda name, _: None if name == SERVER else b"127.0.0.1 localhost")
+
+    assert set(observe(shop).hosts_lost) == {SERVER, *AGENTS}
+
+
+def test_what_was_verified_is_not_looked_into(shop: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observation, "were_verified", lambda *_: True)
+    monkeypatch.setattr(observation, "read_file", lambda *_: pytest.fail("looked into a node"))
+
+    assert observe(shop).verified
+
+
+def test_a_stopped_cluster_is_not_asked(shop: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = changed(healthy(shop), SERVER, *AGENTS, REGISTRY, state="exited")
+    _find(monkeypatch, [*stopped.nodes, stopped.registry])
+
+    seen = observe(shop)
+
+    assert seen.api is None
+    assert not seen.registry_answers
+    assert seen.hosts_lost == ()
+
+
+def test_a_running_cluster_without_a_kubeconfig_says_so(shop: Environment) -> None:
+    kubeconfig_paths(shop.context).host.unlink()
+
+    assert observe(shop).api == ApiFacts(error="there is no kubeconfig for it yet")
+
+
+def test_a_dead_engine_is_an_error(shop: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> list[Container]:
+        raise UserError("Docker is not reachable.")
+
+    monkeypatch.setattr(observation, "k3d_containers", fail)
+
+    with pytest.raises(UserError, match="Docker is not reachable"):
+        observe(shop)
+
+
+def test_clusters_of_others_are_not_seen(shop: Environment) -> None:
+    own = healthy(shop)
+    theirs = [
+        sample_container("k3d-other-server-0", "server", cluster="other"),
+        sample_container("k3d-shop-registry-2", "registry", cluster="other"),
+    ]
+
+    assert split([*theirs, *own.nodes, own.registry], shop) == (own.nodes, own.registry)  # type: ignore[list-item]
+    assert split(theirs, shop) == ((), None)

@@ -1,0 +1,649 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from samples import (
+    ADDRESSES,
+    AGENTS,
+    LOAD_BALANCER,
+    REGISTRY,
+    SERVER,
+    changed,
+    healthy,
+    sample_container,
+    sample_environment,
+    without,
+    write_repo,
+)
+
+from envkit import cluster_kubeconfigs, missing_parts, preflight, reconciler, removal
+from envkit.engine import Container
+from envkit.environment import Environment
+from envkit.errors import CommandFailedError, UserError
+from envkit.observation import ApiFacts, Observation
+from envkit.progress import Step, Steps
+from envkit.reconciler import Outcome, Reconciler
+from envkit.session import Session
+from envkit.state import Assessment, assess
+
+NOTHING = Observation((), None)
+CREATE = "k3d cluster create --config -"
+START = "k3d cluster start shop --wait --timeout=300s"
+STOP = "k3d cluster stop shop"
+COMPLETE = ["publish the registry", "mark as complete", "remember"]
+
+
+class World:
+    """A machine with one cluster: what is looked at is scripted, what is done is written down.
+
+    Attributes:
+        shop: The configuration.
+        now: What is there at the moment.
+        effects: What a call makes of it; other calls change nothing.
+        calls: What was done, in order.
+        marker: Content of the mark of a completed creation.
+        refused: What preflight finds wrong.
+        kubeconfigs_current: Whether the kubeconfigs need no writing.
+    """
+
+    def __init__(self, shop: Environment) -> None:
+        self.shop = shop
+        self.now = NOTHING
+        self.effects: dict[str, Observation] = {}
+        self.calls: list[str] = []
+        self.marker: dict[str, Any] | None = None
+        self.refused: list[preflight.Check] = []
+        self.kubeconfigs_current = True
+        self.seconds = 0.0
+        self.reconciler = Reconciler(RecordingSession(shop, Steps(io.StringIO()), -1, self))
+
+    def do(self, call: str) -> None:
+        self.calls.append(call)
+        self.now = self.effects.get(call, self.now)
+
+    def observe(self, _: Environment) -> Observation:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        # Ten minutes of polling in a blink.
+        self.seconds += max(seconds, 10)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def mark(self, server: str, configuration: dict[str, Any]) -> None:
+        assert server == SERVER
+        self.marker = configuration
+        self.do("mark as complete")
+
+
+class RecordingSession(Session):
+    """A session whose calls go to a `World`."""
+
+    def __init__(self, environment: Environment, steps: Steps, lock_fd: int, world: World) -> None:
+        super().__init__(environment, steps, lock_fd)
+        object.__setattr__(self, "world", world)
+
+    world: World
+
+    def containers(self) -> tuple[tuple[Container, ...], Container | None]:
+        return self.world.now.nodes, self.world.now.registry
+
+    def k3d(self, _: Step, *arguments: str, stdin: str | None = None) -> None:
+        assert (stdin is not None) == ("create" in arguments and "cluster" in arguments)
+        self.world.do(f"k3d {' '.join(arguments)}")
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        if arguments == ("apply", "--filename=-"):
+            assert json.loads(stdin or "")["metadata"] == {"name": "local-registry-hosting", "namespace": "kube-public"}
+            self.world.do("publish the registry")
+        else:
+            self.world.do(f"kubectl {' '.join(arguments)}")
+        return ""
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    world = World(sample_environment(tmp_path))
+
+    def docker(*arguments: str, **_: object) -> str:
+        world.do(f"docker {' '.join(arguments)}")
+        return ""
+
+    def write_kubeconfigs(_: Session, *, switch: bool = False) -> list[str]:
+        world.do(f"write kubeconfigs{' and switch' if switch else ''}")
+        return ["a file"]
+
+    def add_missing_parts(_: Session, __: Observation, assessment: Assessment) -> list[str]:
+        world.do(f"add {dict(assessment.missing or {})}")
+        return ["added parts"]
+
+    def remove_containers(names: Any) -> None:
+        if names := list(names):
+            world.do(f"remove {' '.join(names)}")
+
+    replacements: dict[tuple[Any, str], Callable[..., Any]] = {
+        (reconciler, "observe"): world.observe,
+        (reconciler, "docker"): docker,
+        (reconciler, "read_marker"): lambda _: world.marker,
+        (reconciler, "write_marker"): world.mark,
+        (reconciler, "remember_verified"): lambda *_: world.do("remember"),
+        (reconciler, "kubeconfigs_are_current"): lambda _: world.kubeconfigs_current,
+        (reconciler, "refresh_host_kubeconfig"): lambda _: None,
+        (reconciler, "write_kubeconfigs"): write_kubeconfigs,
+        (reconciler, "add_missing_parts"): add_missing_parts,
+        (reconciler, "remove_containers"): remove_containers,
+        (reconciler, "remove_network"): lambda _: [],
+        (reconciler, "published_ports"): lambda _: {},
+        (removal, "remove_containers"): remove_containers,
+        (removal, "remove_volume"): lambda _: [],
+        (removal, "remove_network"): lambda _: [],
+        (preflight, "own_published_ports"): lambda _: frozenset(),
+        (preflight, "check_names"): lambda *_: list(world.refused),
+        (preflight, "check_resources"): lambda _: [],
+        (preflight, "check_inotify"): list,
+        (preflight, "check_ports"): lambda *_: [],
+    }
+    for (module, name), replacement in replacements.items():
+        monkeypatch.setattr(module, name, replacement)
+    monkeypatch.setattr(reconciler, "time", world)
+    yield world
+    assert len(world.calls) < 100
+
+
+def _broken(world: World, **changes: Any) -> Observation:
+    return replace(healthy(world.shop), **changes)
+
+
+def _api(**changes: Any) -> ApiFacts:
+    ready = dict.fromkeys((SERVER, *AGENTS), True)
+    return replace(ApiFacts(ready=ready, dns_records=ADDRESSES), **changes)
+
+
+# -- nothing to do ------------------------------------------------------------------------------------------------
+
+
+def test_a_verified_cluster_is_left_alone(world: World) -> None:
+    world.now = replace(healthy(world.shop), verified=True)
+
+    assert world.reconciler.bring_up() == Outcome(())
+    assert world.calls == []
+
+
+def test_a_complete_cluster_is_only_remembered(world: World) -> None:
+    world.now, world.marker = healthy(world.shop), world.shop.effective
+
+    assert world.reconciler.bring_up() == Outcome(())
+    assert world.calls == ["remember"]
+
+
+def test_a_running_cluster_that_was_never_marked_is_completed_and_not_made_anew(world: World) -> None:
+    world.now = healthy(world.shop)
+
+    assert world.reconciler.bring_up() == Outcome(())
+    assert world.calls == COMPLETE
+    assert world.marker == world.shop.effective
+
+
+def test_missing_kubeconfigs_are_written_without_switching(world: World) -> None:
+    world.now, world.kubeconfigs_current = replace(healthy(world.shop), verified=True), False
+
+    assert world.reconciler.bring_up().actions == ("wrote the kubeconfigs",)
+    assert world.calls == ["write kubeconfigs"]
+
+
+def test_drift_is_told_and_nothing_is_done_about_it(world: World) -> None:
+    world.now = changed(healthy(world.shop), SERVER, config_hash="0123456789abcdef")
+    world.marker = world.shop.effective | {"servers": 3, "agents": 2}
+
+    # What the marker says of servers holds: two are missing, and no repair gives a server back.
+    world.marker |= {"servers": 1, "image": "rancher/k3s:v1.30.0-k3s1"}
+    outcome = world.reconciler.bring_up()
+
+    assert outcome.actions == ()
+    assert outcome.drift == ("image: rancher/k3s:v1.30.0-k3s1 -> rancher/k3s:v1.36.2-k3s1",)
+    assert world.calls == ["remember"]
+
+
+def test_a_drifted_cluster_without_a_mark_is_marked_as_of_unknown_origin(world: World) -> None:
+    world.now = changed(healthy(world.shop), SERVER, config_hash="0123456789abcdef")
+
+    assert world.reconciler.bring_up().drift == ("(what exactly is not known)",)
+    assert world.marker == {}
+
+
+def test_a_cluster_of_k3d_itself_is_taken_as_it_is(world: World) -> None:
+    world.now = changed(healthy(world.shop), SERVER, config_hash="")
+
+    assert world.reconciler.bring_up() == Outcome((), unknown_origin=True)
+    assert world.calls == ["remember"]
+
+
+def test_k3ds_helper_is_removed_from_a_running_cluster(world: World) -> None:
+    running = healthy(world.shop)
+    world.now = replace(running, nodes=(*running.nodes, sample_container("k3d-shop-tools", "noRole")), verified=True)
+
+    assert world.reconciler.bring_up() == Outcome(())
+    assert world.calls == ["remove k3d-shop-tools"]
+
+
+# -- creating -----------------------------------------------------------------------------------------------------
+
+
+def test_an_absent_cluster_is_created_completed_and_switched_to(world: World) -> None:
+    world.effects[CREATE] = healthy(world.shop)
+
+    assert world.reconciler.bring_up().actions == ("created the cluster", "wrote the kubeconfigs")
+    assert world.calls[0] == CREATE
+    assert sorted(world.calls[1:]) == sorted([*COMPLETE, "write kubeconfigs and switch"])
+
+
+def test_a_broken_kubeconfig_of_the_developer_does_not_leave_the_cluster_unfinished(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> list[str]:
+        raise UserError("config is not a valid kubeconfig")
+
+    world.effects[CREATE] = healthy(world.shop)
+    monkeypatch.setattr(reconciler, "write_kubeconfigs", refuse)
+
+    with pytest.raises(UserError, match="not a valid kubeconfig"):
+        world.reconciler.bring_up()
+
+    assert world.marker == world.shop.effective
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        pytest.param(lambda o: without(o, LOAD_BALANCER, *AGENTS), id="server and registry"),
+        pytest.param(lambda o: without(o, SERVER, LOAD_BALANCER, *AGENTS), id="registry alone"),
+        pytest.param(lambda o: without(o, SERVER), id="server was removed"),
+        pytest.param(lambda o: changed(o, *AGENTS, LOAD_BALANCER, state="created"), id="never started"),
+    ],
+)
+def test_an_unfinished_creation_is_removed_and_made_anew(
+    world: World, rest: Callable[[Observation], Observation]
+) -> None:
+    world.now = rest(healthy(world.shop))
+    names = [part.name for part in (*world.now.nodes, world.now.registry) if part]
+    world.effects = {CREATE: healthy(world.shop), f"remove {' '.join(names)}": NOTHING}
+
+    assert world.reconciler.bring_up().actions[:2] == ("removed an unfinished creation", "created the cluster")
+    assert world.calls[:2] == [f"remove {' '.join(names)}", CREATE]
+
+
+@pytest.mark.parametrize("unfinished", [False, True])
+def test_start_does_not_create(world: World, unfinished: bool) -> None:
+    world.now = without(healthy(world.shop), *AGENTS) if unfinished else NOTHING
+
+    with pytest.raises(UserError, match="no cluster shop to start") as caught:
+        world.reconciler.bring_up(may_create=False)
+
+    assert caught.value.next_step == "just create"
+    assert world.calls == []
+
+
+def test_nothing_is_made_or_removed_where_the_machine_is_not_ready(world: World) -> None:
+    world.now = without(healthy(world.shop), *AGENTS)
+    world.refused = [preflight.Check("Registry name", preflight.Verdict.FAIL, "belongs to another", "change it")]
+
+    with pytest.raises(UserError, match="cannot be created"):
+        world.reconciler.bring_up()
+
+    assert world.calls == []
+
+
+def test_a_creation_that_k3d_refuses_is_not_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: RecordingSession, __: Step, *arguments: str, **___: object) -> None:
+        world.calls.append(f"k3d {' '.join(arguments)}")
+        raise CommandFailedError("k3d failed", status=1, output="no such image")
+
+    monkeypatch.setattr(RecordingSession, "k3d", fail)
+
+    with pytest.raises(CommandFailedError):
+        world.reconciler.bring_up()
+
+    assert world.calls == [CREATE]
+
+
+# -- starting and repairing ---------------------------------------------------------------------------------------
+
+
+def test_a_stopped_cluster_is_started(world: World) -> None:
+    world.now, world.marker = changed(healthy(world.shop), SERVER, state="exited"), world.shop.effective
+    world.effects[START] = healthy(world.shop)
+
+    assert world.reconciler.bring_up(may_create=False).actions == ("started the cluster",)
+    assert world.calls == [START, "remember"]
+
+
+def test_a_cluster_that_lost_its_records_is_restarted_at_once(world: World) -> None:
+    world.now, world.marker = _broken(world, hosts_lost=(SERVER,)), world.shop.effective
+    world.effects[START] = healthy(world.shop)
+
+    assert world.reconciler.bring_up().actions == ("restarted the cluster",)
+    assert world.calls == [STOP, START, "remember"]
+    assert world.seconds == 0
+
+
+def test_a_cluster_that_is_still_starting_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.now, world.marker = _broken(world, api=_api(ready={SERVER: False})), world.shop.effective
+
+    poll = world.sleep
+
+    def settle(seconds: float) -> None:
+        poll(seconds)
+        if world.seconds > 50:
+            world.now = healthy(world.shop)
+
+    monkeypatch.setattr(world, "sleep", settle)
+
+    assert world.reconciler.bring_up().actions == ("waited until it worked",)
+    assert world.calls == ["remember"]
+
+
+def test_a_cluster_that_does_not_settle_is_restarted(world: World) -> None:
+    world.now, world.marker = _broken(world, registry_answers=False), world.shop.effective
+    world.effects[START] = healthy(world.shop)
+
+    assert "restarted the cluster" in world.reconciler.bring_up().actions
+    assert world.calls == [STOP, START, "remember"]
+    assert world.seconds > reconciler._SETTLE
+
+
+def test_missing_parts_of_a_finished_cluster_are_added_and_nothing_is_removed(world: World) -> None:
+    world.now, world.marker = without(healthy(world.shop), AGENTS[0]), world.shop.effective
+    world.effects["add {'agent': 1}"] = healthy(world.shop)
+
+    assert world.reconciler.bring_up().actions == ("added parts",)
+    assert world.calls == ["add {'agent': 1}", "remember"]
+
+
+def test_nodes_without_a_container_are_forgotten_while_waiting(world: World) -> None:
+    stale = _broken(world, api=_api(ready=dict.fromkeys((SERVER, *AGENTS, "gone"), True)))
+    world.now, world.marker = stale, world.shop.effective
+    world.effects["kubectl delete node gone --ignore-not-found"] = healthy(world.shop)
+
+    world.reconciler.bring_up()
+
+    assert world.calls == ["kubectl delete node gone --ignore-not-found", "remember"]
+
+
+# -- ending -------------------------------------------------------------------------------------------------------
+
+
+def _dead_api(world: World) -> Observation:
+    return _broken(world, api=ApiFacts(error="connection refused"))
+
+
+def test_a_finished_cluster_that_cannot_be_repaired_is_restarted_once_and_never_deleted(world: World) -> None:
+    world.now, world.marker = _dead_api(world), world.shop.effective
+
+    with pytest.raises(UserError, match="is broken and could not be repaired") as caught:
+        world.reconciler.bring_up()
+
+    assert "connection refused" in caught.value.why
+    assert "just delete && just create" in caught.value.next_step
+    assert world.calls == [STOP, START]
+
+
+def test_an_unfinished_cluster_that_does_not_work_is_made_anew_once(world: World) -> None:
+    world.now = _dead_api(world)
+
+    with pytest.raises(UserError, match="could not be repaired"):
+        world.reconciler.bring_up()
+
+    assert world.calls == [f"remove {SERVER} {' '.join(AGENTS)} {LOAD_BALANCER} {REGISTRY}", CREATE]
+
+
+def test_start_restarts_an_unfinished_cluster_and_does_not_make_it_anew(world: World) -> None:
+    world.now = _dead_api(world)
+
+    with pytest.raises(UserError, match="could not be repaired"):
+        world.reconciler.bring_up(may_create=False)
+
+    assert world.calls == [STOP, START]
+
+
+def test_a_start_without_effect_ends(world: World) -> None:
+    world.now, world.marker = changed(healthy(world.shop), SERVER, state="exited"), world.shop.effective
+
+    with pytest.raises(UserError, match="is stopped and could not be repaired"):
+        world.reconciler.bring_up()
+
+    assert world.calls == [START] * reconciler._ROUNDS
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda o: without(o, AGENTS[0]),
+        lambda o: without(o, SERVER),
+        lambda o: changed(o, LOAD_BALANCER, state="exited"),
+        lambda o: replace(o, hosts_lost=(SERVER,)),
+        lambda o: replace(o, registry_answers=False),
+        lambda o: replace(o, api=None),
+    ],
+)
+def test_a_fault_that_nothing_mends_ends_in_an_error_and_a_finished_cluster_survives(
+    world: World, fault: Callable[[Observation], Observation], finished: bool
+) -> None:
+    world.now, world.marker = fault(healthy(world.shop)), world.shop.effective if finished else None
+    holds_work = finished and world.now.server is not None
+
+    with pytest.raises(UserError) as caught:
+        world.reconciler.bring_up()
+
+    assert caught.value.next_step
+    assert not any("delete" in call for call in world.calls)
+    assert not (holds_work and any(call.startswith("remove") or call == CREATE for call in world.calls))
+
+
+@pytest.mark.parametrize("fault", [lambda o: without(o, AGENTS[0]), lambda o: replace(o, hosts_lost=(SERVER,))])
+def test_a_cluster_that_k3d_itself_made_is_repaired_and_never_made_anew(
+    world: World, fault: Callable[[Observation], Observation]
+) -> None:
+    world.now = changed(fault(healthy(world.shop)), SERVER, config_hash="")
+    assert world.marker is None
+
+    with pytest.raises(UserError):
+        world.reconciler.bring_up()
+
+    assert world.calls
+    assert set(world.calls) <= {"add {'agent': 1}", STOP, START}
+
+
+# -- stop and restart ---------------------------------------------------------------------------------------------
+
+
+def test_stop_stops_the_nodes_and_a_registry_that_k3d_left(world: World) -> None:
+    world.now = healthy(world.shop)
+
+    assert world.reconciler.stop()
+    assert world.calls == [STOP, f"docker stop {REGISTRY}"]
+
+
+def test_stop_leaves_a_registry_alone_that_k3d_has_stopped(world: World) -> None:
+    world.now = healthy(world.shop)
+    world.effects[STOP] = changed(world.now, SERVER, LOAD_BALANCER, *AGENTS, REGISTRY, state="exited")
+
+    assert world.reconciler.stop()
+    assert world.calls == [STOP]
+
+
+@pytest.mark.parametrize("action", ["bring_up", "stop", "restart"])
+def test_nothing_is_done_to_a_registry_of_another_cluster(world: World, action: str) -> None:
+    world.now = changed(healthy(world.shop), REGISTRY, cluster="other")
+
+    with pytest.raises(UserError, match="belongs to the cluster other"):
+        getattr(world.reconciler, action)()
+
+    assert world.calls == []
+
+
+@pytest.mark.parametrize("action", ["bring_up", "stop", "restart"])
+def test_nothing_is_done_to_the_cluster_of_another_repository(world: World, tmp_path: Path, action: str) -> None:
+    other = write_repo(tmp_path / "other place")
+    world.now = changed(healthy(world.shop), SERVER, root=quote(str(other)))
+
+    with pytest.raises(UserError, match=r"belongs to the environment in .*/other place"):
+        getattr(world.reconciler, action)()
+
+    assert world.calls == []
+
+
+def test_a_cluster_of_this_repository_before_it_was_moved_is_its_own(world: World, tmp_path: Path) -> None:
+    world.now = changed(healthy(world.shop), SERVER, root=quote(str(tmp_path / "where it was")))
+
+    assert world.reconciler.bring_up() == Outcome(())
+
+
+def test_a_stopped_cluster_is_not_stopped_again(world: World) -> None:
+    world.now = changed(healthy(world.shop), SERVER, LOAD_BALANCER, *AGENTS, REGISTRY, state="exited")
+
+    assert not world.reconciler.stop()
+    assert world.calls == []
+
+
+@pytest.mark.parametrize("action", ["stop", "restart"])
+def test_there_must_be_a_cluster_to_stop(world: World, action: str) -> None:
+    with pytest.raises(UserError, match="no cluster shop to stop") as caught:
+        getattr(world.reconciler, action)()
+
+    assert caught.value.next_step == "just create"
+
+
+def test_restart_stops_and_starts(world: World) -> None:
+    world.now, world.marker = healthy(world.shop), world.shop.effective
+    world.effects = {
+        STOP: changed(world.now, SERVER, LOAD_BALANCER, *AGENTS, REGISTRY, state="exited"),
+        START: healthy(world.shop),
+    }
+
+    assert world.reconciler.restart().actions == ("started the cluster",)
+    assert world.calls == [STOP, START, "remember"]
+
+
+# -- missing parts ------------------------------------------------------------------------------------------------
+
+
+def test_a_lost_server_is_not_replaced(world: World) -> None:
+    session = world.reconciler._session
+    observation = without(healthy(world.shop), SERVER)
+
+    with pytest.raises(UserError, match="lost a server node") as caught:
+        missing_parts.add_missing_parts(session, observation, assess(observation, world.shop, None))
+
+    assert caught.value.next_step == "just delete && just create"
+    assert world.calls == []
+
+
+@pytest.mark.parametrize(("lost", "made"), [((AGENTS[0],), ["shop-agent"]), (AGENTS, ["shop-agent", "shop-agent-1"])])
+def test_agents_are_added_under_free_names(
+    world: World, monkeypatch: pytest.MonkeyPatch, lost: tuple[str, ...], made: list[str]
+) -> None:
+    world.now = without(healthy(world.shop), *lost)
+    for index, name in enumerate(made):
+        present = world.now if not index else world.effects[_node_create(made[index - 1])]
+        node = sample_container(f"k3d-{name}-0", "agent")
+        world.effects[_node_create(name)] = replace(present, nodes=(*present.nodes, node))
+    targets: list[list[str]] = []
+
+    def kubectl_inside(_: Container, verb: str, *arguments: str) -> str:
+        world.do(f"kubectl {verb} {' '.join(arguments)}")
+        return " ".join((SERVER, *AGENTS)) if verb == "get" else ""
+
+    monkeypatch.setattr(missing_parts, "_kubectl_inside", kubectl_inside)
+    monkeypatch.setattr(missing_parts, "remove_containers", lambda names: world.do(f"remove {' '.join(names)}"))
+    monkeypatch.setattr(missing_parts, "update_targets", lambda _, nodes: targets.append([n.name for n in nodes]))
+    monkeypatch.setattr(
+        missing_parts, "run_load_balancer_container", lambda _, __, nodes: targets.append([n.name for n in nodes])
+    )
+
+    assessment = assess(world.now, world.shop, None)
+    actions = missing_parts.add_missing_parts(world.reconciler._session, world.now, assessment)
+
+    if lost == AGENTS:
+        assert actions == ["added 2 agents", "made the load balancer anew"]
+        assert world.calls.index(f"remove {LOAD_BALANCER}") < world.calls.index(_node_create(made[0]))
+    else:
+        assert actions == ["added an agent"]
+        assert f"remove {LOAD_BALANCER}" not in world.calls
+    assert [call for call in world.calls if call.startswith("k3d")] == [_node_create(name) for name in made]
+    assert f"kubectl delete node {' '.join(lost)} --ignore-not-found" in world.calls
+    assert [f"k3d-{name}-0" in targets[-1] for name in made] == [True] * len(made)
+    assert len(targets) == 1
+
+
+def _node_create(name: str) -> str:
+    return f"k3d node create {name} --cluster shop --role agent --wait"
+
+
+# -- removal ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def removing(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    def remove_volume(name: str) -> list[str]:
+        world.do(f"remove volume {name}")
+        return [f"volume {name}"]
+
+    monkeypatch.setattr(removal, "remove_volume", remove_volume)
+    monkeypatch.setattr(removal, "remove_kubeconfigs", lambda _: [])
+    monkeypatch.setattr(removal, "forget_verified", lambda _: None)
+    return world
+
+
+@pytest.mark.parametrize("all_data", [False, True])
+def test_delete_removes_the_cluster_and_its_registry_and_the_data_only_if_asked(
+    removing: World, all_data: bool
+) -> None:
+    removing.now = healthy(removing.shop)
+
+    removed = removal.delete(removing.reconciler._session, registry_data=all_data)
+
+    assert removed[:2] == ["cluster shop (4 containers)", f"registry container {REGISTRY}"]
+    assert removing.calls == [
+        f"remove {SERVER} {' '.join(AGENTS)} {LOAD_BALANCER} {REGISTRY}",
+        "remove volume k3d-shop-images",
+        *(["remove volume k3d-shop-registry"] if all_data else []),
+    ]
+
+
+def test_delete_where_nothing_is_left_says_nothing_of_a_cluster(removing: World) -> None:
+    removed = removal.delete(removing.reconciler._session, registry_data=False)
+
+    assert removed == ["volume k3d-shop-images"]
+    assert removing.calls == ["remove volume k3d-shop-images"]
+
+
+@pytest.mark.parametrize("own_cluster", [False, True])
+def test_delete_never_touches_the_registry_of_another_cluster(removing: World, own_cluster: bool) -> None:
+    others = changed(healthy(removing.shop), REGISTRY, cluster="other")
+    removing.now = others if own_cluster else without(others, SERVER, LOAD_BALANCER, *AGENTS)
+
+    with pytest.raises(UserError, match="belongs to the cluster other"):
+        removal.delete(removing.reconciler._session, registry_data=True)
+
+    assert removing.calls == []
+
+
+# -- kubeconfigs --------------------------------------------------------------------------------------------------
+
+
+def test_the_host_kubeconfig_is_kept_where_k3d_has_none(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise CommandFailedError("k3d failed", status=1, output="no server")
+
+    monkeypatch.setattr(cluster_kubeconfigs, "capture", fail)
+
+    cluster_kubeconfigs.refresh_host_kubeconfig(world.reconciler._session)

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from fake_tools import Machine
+from samples import KUBECONFIG, sample_environment
+
+from envkit import cluster_kubeconfigs, removal
+from envkit.cluster_kubeconfigs import kubeconfigs_are_current, remove_kubeconfigs, write_kubeconfigs
+from envkit.environment import Environment
+from envkit.errors import CommandFailedError
+from envkit.progress import Steps
+from envkit.session import Session
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Environment:
+    return sample_environment(tmp_path / "shop")
+
+
+@pytest.fixture
+def session(machine: Machine, shop: Environment, monkeypatch: pytest.MonkeyPatch) -> Session:
+    assert machine.calls == []
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setattr(cluster_kubeconfigs, "capture", lambda *_, **__: f"---\n{KUBECONFIG}")
+    return Session(shop, Steps(io.StringIO()), -1)
+
+
+# -- volumes, networks, images --------------------------------------------------------------------------------------
+
+
+def test_a_volume_that_is_not_there_is_not_removed(machine: Machine) -> None:
+    machine.add("docker", "[ $2 = inspect ] && { echo 'no such volume' >&2; exit 1; }; exit 0")
+
+    assert removal.remove_volume("data") == []
+    assert len(machine.calls) == 1
+
+
+def test_a_volume_is_removed(machine: Machine) -> None:
+    machine.add("docker", "[ $2 = inspect ] && echo '[{}]'; exit 0")
+
+    assert removal.remove_volume("data") == ["volume data"]
+    assert machine.calls[-1] == "docker volume rm data"
+
+
+def test_a_volume_that_is_in_use_is_an_error_with_a_next_step(machine: Machine) -> None:
+    machine.add("docker", "[ $2 = inspect ] && { echo '[{}]'; exit; }; echo 'volume is in use' >&2; exit 1")
+
+    with pytest.raises(CommandFailedError) as caught:
+        removal.remove_volume("data")
+
+    assert caught.value.output == "volume is in use"
+    assert caught.value.next_step == "just doctor"
+
+
+@pytest.mark.parametrize(("attached", "removed"), [("", ["network k3d-shop"]), ("devcontainer", [])])
+def test_a_network_stays_while_somebody_elses_container_is_attached(
+    machine: Machine, session: Session, attached: str, removed: list[str]
+) -> None:
+    machine.add("docker", f'case "$*" in *inspect*) echo "[{{}}]";; *network=k3d-shop*) echo {attached};; esac')
+
+    assert removal.remove_network(session) == removed
+    assert ("docker network rm k3d-shop" in machine.calls) is bool(removed)
+
+
+def test_only_names_of_this_environments_registry_are_removed(machine: Machine, shop: Environment) -> None:
+    own = ["localhost:5050/app:1", "k3d-shop-registry.localhost:5050/team/app:2", "k3d-shop-registry:5000/app:3"]
+    others = [
+        "app:1",
+        "localhost:5051/app:1",
+        "localhost:5050/app:<none>",
+        "<none>:<none>",
+        "ghcr.io/localhost:5050/a:1",
+    ]
+    machine.add("docker", f"[ $2 = ls ] && printf '%s\\n' {' '.join(repr(name) for name in [*own, *others])}; exit 0")
+
+    assert removal.remove_local_images(shop) == [f"image {name}" for name in own]
+    assert machine.calls[-1] == f"docker rmi {' '.join(own)}"
+
+
+def test_no_images_are_no_call(machine: Machine, shop: Environment) -> None:
+    machine.add("docker", "exit 0")
+
+    assert removal.remove_local_images(shop) == []
+    assert len(machine.calls) == 1
+
+
+# -- kubeconfigs --------------------------------------------------------------------------------------------------
+
+
+def test_all_three_kubeconfigs_are_written_once_and_removed_together(session: Session) -> None:
+    paths = session.kubeconfigs
+    everything = [str(paths.host), str(paths.devcontainer), str(paths.merged)]
+    assert not kubeconfigs_are_current(session)
+
+    assert write_kubeconfigs(session) == everything
+    assert kubeconfigs_are_current(session)
+    assert write_kubeconfigs(session) == []
+    assert paths.host.read_text(encoding="utf-8") == KUBECONFIG
+    assert "server: https://k3d-shop-serverlb:6443" in paths.devcontainer.read_text(encoding="utf-8")
+    assert [path.stat().st_mode & 0o777 for path in (paths.host, paths.devcontainer, paths.merged)] == [0o600] * 3
+
+    assert remove_kubeconfigs(session) == [*everything[:2], f"context k3d-shop in {paths.merged}"]
+    assert remove_kubeconfigs(session) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        *((name, change) for name in ("host", "devcontainer", "merged") for change in ("removed", "emptied")),
+        *((name, change) for name in ("host", "devcontainer") for change in ("binary", "readable by others")),
+    ],
+)
+def test_a_kubeconfig_that_is_not_right_is_noticed_and_put_right(session: Session, name: str, change: str) -> None:
+    write_kubeconfigs(session)
+    path: Path = getattr(session.kubeconfigs, name)
+    if change == "removed":
+        path.unlink()
+    elif change == "readable by others":
+        path.chmod(0o644)
+    else:
+        path.write_bytes(b"" if change == "emptied" else b"\xff")
+
+    assert not kubeconfigs_are_current(session)
+    assert write_kubeconfigs(session) == [str(path)]
+    assert kubeconfigs_are_current(session)
+
+
+@pytest.mark.parametrize("name", ["k3d-shop.yaml", "k3d-shop.devcontainer.yaml"])
+def test_nothing_is_merged_where_kubeconfig_names_one_of_the_clusters_own(
+    session: Session, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(session.kubeconfigs.host.with_name(name)))
+
+    assert len(write_kubeconfigs(session)) == 2
+    assert write_kubeconfigs(session) == []
+    assert kubeconfigs_are_current(session)
