@@ -62,7 +62,10 @@ def install(environment: Environment, steps: Steps, *, verify: bool, assume_yes:
     started = datetime.now(UTC)
     with steps.step("Installing the controller and the runners") as step:
         recap = run_playbook(
-            "install-arc", {"arc": plan, "confirmed": True}, step.note, next_step=f"{just_command()} install-arc"
+            "install-arc",
+            {"arc_preflight_facts": plan, "confirmed": True},
+            step.note,
+            next_step=f"{just_command()} install-arc",
         )
     with steps.step("Waiting for GitHub, the listener and the first runner") as step:
         state = wait_until_ready(kube, settings.name, since=started, on_state=step.note)
@@ -99,14 +102,14 @@ def remove(environment: Environment, steps: Steps, *, force: bool) -> tuple[list
     started = datetime.now(UTC)
     with steps.step("Removing runners, controller, resource definitions and namespaces") as step:
         try:
-            recap = run_playbook("delete-arc", {"arc": plan, "force": force}, step.note, next_step="")
+            recap = run_playbook("delete-arc", {"arc_preflight_facts": plan, "force": force}, step.note, next_step="")
         except CommandFailedError as error:
             raise _not_removed(kube, error, started) from error
     return plan["delete"]["releases"], recap.get("changed", 0) > 0
 
 
 def plan_for_ansible(environment: Environment, purpose: Literal["install", "delete"]) -> Mapping[str, Any]:
-    """The variable `arc` of the playbooks, for those who run them without envkit. Raises UserError on any problem."""
+    """The playbooks' variable `arc_preflight_facts`, for those who run them without envkit. Raises as `install`."""
     kube = kube_of(environment)
     if purpose == "delete":
         require_runners()

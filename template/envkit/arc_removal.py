@@ -1,4 +1,4 @@
-"""What a cluster's end means for the runners in it: they leave GitHub first, and jobs should not be cut off unawares."""
+"""What a cluster's end means for its runners: they leave GitHub first, and no job is cut off unawares."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def deregister(environment: Environment, steps: Steps, *, running: bool) -> None
         return
     if not running:
         steps.say(
-            "The cluster does not run, so runners that it may have had stay registered at GitHub. Whoever needs them gone"
+            "The cluster does not run, so runners that it may have had stay registered at GitHub. To have them gone"
             f" there: {just_command()} start && {just_command()} delete-arc first, or {_by_hand(environment)}"
         )
         return
