@@ -19,7 +19,7 @@ from envkit.arc_settings import (
     require_runners,
 )
 from envkit.arc_state import ArcState, assess, foreign_scale_sets
-from envkit.arc_wait import wait_until_ready
+from envkit.arc_wait import outdated, wait_until_ready
 from envkit.consent import agrees, can_ask
 from envkit.environment import Environment
 from envkit.errors import CommandFailedError, UserError
@@ -143,8 +143,12 @@ def _plan_install(
         raise refusal(problems)
     before = assess(resources, settings.name)
     present = before.scale_set
-    local = settings.local
     replace = needs_replacement(before.controller.version, settings.version)
+    parked = present if present and present.phase == "Outdated" else None
+    if parked and parked.image == settings.image:
+        raise outdated(before)
+    kept = None if replace or parked else present
+    local = settings.local
     return {
         **plan_removal(resources, kube),
         "version": settings.version,
@@ -157,9 +161,10 @@ def _plan_install(
             "chart": settings.chart("runners"),
             "values": settings.runner_values,
             "manifests": _manifests(settings),
-            "present": present is not None and not replace,
-            "retry": present is not None and not replace and not present.registered,
-            "stale": [] if replace else list(before.others),
+            "present": kept is not None,
+            "retry": kept is not None and not kept.registered,
+            # 0.14 never takes up a parked set again, whatever changes: it has to be made anew.
+            "stale": [] if replace else [*before.others, *([settings.name] if parked else [])],
         },
         "credentials": {
             "app_id": "" if local.has_token else local.app_id,
