@@ -44,7 +44,7 @@ def fetch_package(package: str, folder: Path) -> Path:
     Raises UserError where npm is not there or cannot fetch it.
     """
     capture(
-        ["npm", "pack", package, f"--pack-destination={folder}", "--loglevel=error"],
+        ["npm", "pack", package, f"--pack-destination={folder}", "--loglevel=error", "--update-notifier=false"],
         timeout=_SECONDS,
         next_step="npm config get registry   (is it the right one, and can this machine reach it?)",
     )
