@@ -1,0 +1,193 @@
+"""A GitHub for runners that stands in on this machine, and environments whose runners belong to it.
+
+Its control API is told of by the variables `LAB_*`, which the machine's set-up exports. Without them these tests cannot
+run: they need a GitHub that can be made to refuse.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from e2e.generated import Generated
+from e2e.machine import docker, wait_until
+
+APP_ID, INSTALLATION_ID = "1001", "2002"
+KEY_FILE = ".github-app-private-key.pem"
+
+# What the real image has of its own; the lab's base has only the runner.
+_DOCKERFILE = """\
+FROM {buildkit} AS buildkit
+FROM {base}
+USER root
+RUN apt-get update -q && apt-get install -y -q --no-install-recommends buildah uidmap libcap2-bin crun \\
+ && chmod u-s /usr/bin/newuidmap /usr/bin/newgidmap \\
+ && setcap cap_setuid+ep /usr/bin/newuidmap && setcap cap_setgid+ep /usr/bin/newgidmap \\
+ && (grep -q ^runner: /etc/subuid || echo runner:100000:65536 | tee -a /etc/subuid >>/etc/subgid)
+COPY --from=buildkit /usr/bin/buildctl /usr/local/bin/buildctl
+ENV BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs
+USER 1001
+"""
+
+
+def missing_lab() -> str:
+    """What is missing for these tests; empty where nothing is."""
+    wanted = ("LAB_ARC_VERSION", "LAB_ARC_CONTROLLER_CHART", "LAB_GITHUB_CONTROL", "LAB_GITHUB_URL", "LAB_RUNNER_IMAGE")
+    missing = [name for name in wanted if not os.environ.get(name)]
+    return f"there is no GitHub that stands in ({', '.join(missing)} not set)" if missing else ""
+
+
+@dataclass(frozen=True)
+class GitHub:
+    """The control API."""
+
+    url: str
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Calls it; its failure fails the test."""
+        data = None if body is None else json.dumps(body).encode()
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{self.url}/{path}", data=data, method=method), timeout=30
+        ) as response:
+            return json.loads(response.read() or b"null")
+
+    def state(self) -> Any:
+        """All that it knows."""
+        return self.call("GET", "state")
+
+    def reset(self, public_key: str) -> None:
+        """Forgets everything, and accepts one App alone."""
+        self.call("POST", "reset", {})
+        app = {"app_id": APP_ID, "installation_id": INSTALLATION_ID, "public_key": public_key}
+        self.call("POST", "credentials", {"apps": [app], "tokens": ["lab_token"]})
+
+    def refuse(self, path: str, status: int, *, times: int = 0, kind: str = "LabException") -> None:
+        """Answers requests of this path with a status, `times` times or (0) until `accept`."""
+        body = {"path": path, "status": status, "times": times, "type": kind, "message": "refused by a test"}
+        self.call("POST", "faults", body)
+
+    def accept(self) -> None:
+        """Ends all refusals."""
+        self.call("DELETE", "faults")
+
+    def queue(self, **job: Any) -> list[int]:
+        """Queues jobs; returns their numbers."""
+        numbers: list[int] = self.call("POST", "jobs", job)["jobs"]
+        return numbers
+
+    def run_job(self, script: str, *, seconds: float = 120) -> str:
+        """Queues a job with this script and waits for its end; returns what it printed. A failed job fails the test."""
+        number = self.queue(script=script)[0]
+
+        def ended() -> Any:
+            job = self.call("GET", f"jobs/{number}")
+            return job if job["state"] == "done" else None
+
+        job = wait_until(f"job {number} is done", ended, seconds)
+        assert job["result"] == "succeeded", job["output"]
+        return str(job["output"])
+
+    def is_empty(self) -> bool:
+        """Whether nothing is registered."""
+        state = self.state()
+        return not (state["scaleSets"] or state["runners"] or state["sessions"])
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of an App.
+
+    Attributes:
+        private: In PEM, as GitHub gives it.
+        public: In PEM.
+    """
+
+    private: str
+    public: str
+
+
+def new_key() -> Key:
+    """A key as GitHub makes them."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    return Key(private, public)
+
+
+def write_key(environment: Generated, key: Key) -> None:
+    """Puts a key where `.env` says."""
+    path = environment.root / KEY_FILE
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(key.private, encoding="utf-8")
+
+
+def write_dotenv(environment: Generated, **lines: str) -> None:
+    """Writes `.env` with the App's lines and these."""
+    values = {
+        "GITHUB_APP_ID": APP_ID,
+        "GITHUB_APP_INSTALLATION_ID": INSTALLATION_ID,
+        "GITHUB_APP_PRIVATE_KEY_PATH": KEY_FILE,
+        "GITHUB_CONFIG_URL": os.environ["LAB_GITHUB_URL"],
+        **lines,
+    }
+    path = environment.root / ".env"
+    path.touch(mode=0o600)
+    path.write_text("".join(f"{key}={value}\n" for key, value in values.items()), encoding="utf-8")
+
+
+def arc_answers() -> dict[str, Any]:
+    """Answers that take version, charts and images from this machine."""
+    return {
+        "arc_version": os.environ["LAB_ARC_VERSION"],
+        "arc_chart_repository": str(Path(os.environ["LAB_ARC_CONTROLLER_CHART"]).parent),
+        "buildkit_image": os.environ["LAB_BUILDKIT_IMAGE"],
+        "github_org": "lab-org",
+    }
+
+
+def build_runner_image(folder: Path) -> str:
+    """An image of the lab's runner with BuildKit's client and Buildah; built once, returned by its local name."""
+    name = f"arc-test-runner:{os.environ['LAB_ARC_VERSION']}"
+    text = _DOCKERFILE.format(buildkit=os.environ["LAB_BUILDKIT_IMAGE"], base=os.environ["LAB_RUNNER_IMAGE"])
+    (folder / "Dockerfile").write_text(text, encoding="utf-8")
+    subprocess.run(
+        ["docker", "build", "--quiet", "--network=host", f"--tag={name}", str(folder)],
+        env={**os.environ, "DOCKER_BUILDKIT": "0"},
+        capture_output=True,
+        check=True,
+    )
+    return name
+
+
+def push_runner_image(environment: Generated, image: str, tag: str) -> str:
+    """Puts it into the environment's registry, and into the note that `build-runner` leaves; returns its name there."""
+    name = f"{environment.project}-runners:{tag}"
+    docker("tag", image, name)
+    try:
+        environment.just("push", name)
+    finally:
+        docker("rmi", name)
+    reference = f"{environment.registry}.localhost:{environment.answers['registry_port']}/{name}"
+    note = environment.root / ".tools" / "runner-image"
+    note.parent.mkdir(exist_ok=True)
+    note.write_text(f"{reference}\n", encoding="utf-8")
+    return reference
+
+
+def arc_status(environment: Generated) -> Any:
+    """What `arc-status --json` says."""
+    return json.loads(environment.envkit("arc-status", "--json").stdout)
+
+
+def traces(environment: Generated) -> list[str]:
+    """Namespaces and resource definitions of ARC in the cluster."""
+    names = environment.kubectl("get", "namespaces,customresourcedefinitions", "--output=name").split()
+    return [name for name in names if "/arc-" in name or name.endswith(".actions.github.com")]

@@ -1,0 +1,410 @@
+"""Runners in a cluster, from the first refusal to the cluster's deletion, in the order of a team's days.
+
+What is real: the cluster, Helm, Ansible, the resource definitions of Actions Runner Controller (ARC), the client by
+which controller and listener talk to GitHub, BuildKit, Buildah, the registry. What stands in: ARC's controller,
+listener and charts (programs and templates with the names, order, phases, finalizers and peculiarities of 0.14.2),
+GitHub itself (all in memory, made to refuse by the tests), and the runner (it runs a job's script with bash, and knows
+no actions). The image of the runners is the lab's, with BuildKit's client and Buildah; test_runner_image builds the
+real Dockerfile. So these tests say that values, objects, order and clean-up are right, and nothing about GitHub's own
+rules.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import pytest
+from e2e.arc_lab import (
+    GitHub,
+    Key,
+    arc_answers,
+    arc_status,
+    build_runner_image,
+    missing_lab,
+    new_key,
+    push_runner_image,
+    traces,
+    write_dotenv,
+    write_key,
+)
+from e2e.conftest import NewEnvironment
+from e2e.generated import Generated
+from e2e.machine import docker, skip_without, wait_until
+from e2e.workload import image_name, push_hello
+
+pytestmark = pytest.mark.e2e
+
+_NAMESPACE = ("--namespace", "arc-runners")
+_SYSTEM = ("--namespace", "arc-systems")
+_CONTROLLER = "--selector=app.kubernetes.io/part-of=gha-rs-controller"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _lab() -> None:
+    if missing := missing_lab():
+        skip_without(missing)
+
+
+@pytest.fixture(scope="module")
+def ansible(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ansible's Python packages, installed once."""
+    venv = tmp_path_factory.mktemp("ansible") / "venv"
+    source = template / "template"
+    python = next((p for n in ("python3.13", "python3.12", "python3.14") if (p := _which(n))), "")
+    if not python:
+        skip_without("there is no Python 3.12 or later for Ansible")
+    subprocess.run(
+        [source / "bin" / "python-env", venv, source / "ansible" / "requirements.txt"],
+        env={**os.environ, "PYTHON": python},
+        check=True,
+    )
+    return venv
+
+
+@pytest.fixture(scope="module")
+def key() -> Key:
+    return new_key()
+
+
+@pytest.fixture(scope="module")
+def github(key: Key) -> Iterator[GitHub]:
+    github = GitHub(os.environ["LAB_GITHUB_CONTROL"])
+    github.reset(key.public)
+    yield github
+    github.reset(key.public)
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return build_runner_image(tmp_path_factory.mktemp("image"))
+
+
+@pytest.fixture(scope="module")
+def environment(new_environment: NewEnvironment, ansible: Path, image: str, key: Key) -> Generated:
+    """An environment with its cluster running, the image pushed and everything filled in."""
+    environment = new_environment(agents=1, **arc_answers())
+    (environment.root / ".venv-ansible").symlink_to(ansible)
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message=all"]):
+        environment.run("git", "-c", "user.name=t", "-c", "user.email=t@example.com", *command)
+    environment.envkit("create")
+    push_runner_image(environment, image, "first")
+    write_dotenv(environment)
+    write_key(environment, key)
+    return environment
+
+
+@pytest.fixture
+def installed(environment: Generated, github: GitHub) -> Generated:
+    """The environment with its runners, whatever an earlier test has left."""
+    github.accept()
+    if not arc_status(environment)["ready"]:
+        environment.envkit("install-arc")
+    return environment
+
+
+def test_every_problem_is_named_at_once_and_nothing_is_changed(environment: Generated, key: Key) -> None:
+    write_dotenv(environment, GITHUB_APP_ID="", GITHUB_APP_INSTALLATION_ID="12a")
+    (environment.root / ".github-app-private-key.pem").chmod(0o644)
+    note = environment.root / ".tools" / "runner-image"
+    pushed = note.read_text(encoding="utf-8")
+    note.write_text(pushed.replace(":first", ":missing"), encoding="utf-8")
+    try:
+        done = environment.envkit("install-arc", expect=1)
+    finally:
+        write_dotenv(environment)
+        write_key(environment, key)
+        note.write_text(pushed, encoding="utf-8")
+    for part in ("4 things", "GITHUB_APP_ID is empty", "'12a'", "chmod 600", "build-runner"):
+        assert part in done.stderr, done.stderr
+    assert traces(environment) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "told"),
+    [
+        ("/access_tokens", 403, "suspended"),
+        ("/registration-token", 401, "expired or was revoked"),
+        ("/registration-token", 403, "a permission is missing"),
+        ("/runner-registration", 404, "reach Actions"),
+        ("/sessions", 409, "Another listener"),
+    ],
+)
+def test_refusal_of_github_ends_the_installation_with_its_cause(
+    path: str, status: int, told: str, environment: Generated, github: GitHub
+) -> None:
+    github.refuse(path, status, kind="RunnerScaleSetSessionConflictException" if status == 409 else "LabException")
+    try:
+        done = environment.envkit("install-arc", expect=1)
+    finally:
+        github.accept()
+    assert told in done.stderr
+    assert str(status) in done.stderr
+    assert "next:" in done.stderr
+    assert done.seconds < 60
+    if status == 409:  # registered by now, so that the next refusals would be met by nobody
+        environment.just("--yes", "delete-arc")
+        assert github.is_empty()
+
+
+def test_wrong_installation_is_told_apart_from_a_wrong_key(environment: Generated, key: Key) -> None:
+    write_dotenv(environment, GITHUB_APP_INSTALLATION_ID="9999")
+    done = environment.envkit("install-arc", expect=1)
+    assert "GITHUB_APP_INSTALLATION_ID" in done.stderr
+    assert "404" in done.stderr
+    write_dotenv(environment)
+    write_key(environment, new_key())
+    done = environment.envkit("install-arc", expect=1)
+    write_key(environment, key)
+    assert "GitHub refuses the App's key" in done.stderr
+    assert "401" in done.stderr
+    shown = environment.envkit("arc-status").stdout
+    assert "not registered at GitHub" in shown
+    assert "GitHub refuses the App's key" in shown
+
+
+def test_corrected_key_takes_effect_at_once(environment: Generated, github: GitHub) -> None:
+    # GitHub has trouble for a moment, too: that passes, and is no reason to give up.
+    github.refuse("/registration-token", 500, times=2)
+    environment.envkit("install-arc")
+    status = arc_status(environment)
+    assert status["ready"]
+    assert status["counts"]["idle"] == 1
+    assert [item["name"] for item in github.state()["scaleSets"]] == [f"{environment.project}-runners"]
+
+
+def test_second_installation_changes_nothing(installed: Generated) -> None:
+    done = installed.envkit("install-arc")
+    assert "changed=0" in done.stdout
+    assert "changed=0" in _play(installed, "install-arc")
+
+
+def test_five_jobs_get_five_runners_and_never_six(installed: Generated, github: GitHub) -> None:
+    github.queue(count=7, hold=True)
+    wait_until("five runners are busy", lambda: arc_status(installed)["counts"]["busy"] == 5, 90)
+    time.sleep(3)  # long enough for a sixth: the listener hears every second
+    assert arc_status(installed)["counts"]["current"] == 5
+    shown = installed.envkit("arc-status").stdout
+    assert "5 of min 1, max 5: 5 busy" in shown
+    assert "lab job" in shown
+    github.call("POST", "finish", {})
+    wait_until("all jobs are done", lambda: github.state()["jobStates"] == {"done": 7}, 90)
+    wait_until("one idle runner is left", lambda: _counts(installed) == (1, 1), 90)
+    assert github.state()["peakRunners"] == 5
+
+
+def test_job_builds_an_image_through_the_sidecar_and_the_image_runs(installed: Generated, github: GitHub) -> None:
+    base = image_name(installed, push_hello(installed))
+    github.run_job(
+        f"echo 'FROM {base}' >Dockerfile\n"
+        "buildctl build --frontend=dockerfile.v0 --local=context=. --local=dockerfile=. "
+        "--output=type=image,name=$REGISTRY/by-buildkit:1,push=true "
+        "--export-cache=type=registry,ref=$REGISTRY/cache/by-buildkit,mode=max"
+    )
+    image = image_name(installed, "by-buildkit:1")
+    installed.kubectl("create", "deployment", "by-buildkit", f"--image={image}")
+    installed.kubectl("rollout", "status", "deployment/by-buildkit", "--timeout=60s")
+
+
+def test_job_builds_an_image_with_buildah(installed: Generated, github: GitHub) -> None:
+    base = image_name(installed, push_hello(installed))
+    github.run_job(
+        f"echo 'FROM {base}' >Dockerfile\n"
+        "buildah build --tag $REGISTRY/by-buildah:1 .\n"
+        "buildah push $REGISTRY/by-buildah:1"
+    )
+    port = installed.answers["registry_port"]
+    docker("pull", "--quiet", f"localhost:{port}/by-buildah:1")
+
+
+@pytest.mark.usefixtures("installed")
+def test_job_has_no_key_to_the_cluster(github: GitHub) -> None:
+    output = github.run_job("ls /var/run/secrets/kubernetes.io 2>&1 || true; id")
+    assert "No such file" in output
+    assert "uid=1001" in output
+
+
+def test_changed_numbers_reach_the_runners(installed: Generated, github: GitHub) -> None:
+    path = installed.root / "helm" / "arc-runners.yaml"
+    before = path.read_text(encoding="utf-8")
+    path.write_text(before.replace("minRunners: 1", "minRunners: 2").replace("maxRunners: 5", "maxRunners: 3"))
+    done = installed.envkit("install-arc")
+    assert "1 changed" in done.stdout
+    wait_until("two runners are idle", lambda: _counts(installed) == (2, 2), 60)
+    wait_until("GitHub knows the maximum", lambda: github.state()["scaleSets"][0]["maxCapacity"] == 3)
+    path.write_text(before, encoding="utf-8")
+    installed.envkit("install-arc")
+
+
+def test_job_outlives_the_controller(installed: Generated, github: GitHub) -> None:
+    number = github.queue(hold=True)[0]
+    wait_until("the job runs", lambda: github.call("GET", f"jobs/{number}")["state"] == "running")
+    installed.kubectl("delete", "pod", *_SYSTEM, _CONTROLLER)
+    github.call("POST", "finish", {})
+    wait_until("the job is done", lambda: github.call("GET", f"jobs/{number}")["state"] == "done")
+    assert github.call("GET", f"jobs/{number}")["result"] == "succeeded"
+    wait_until("all is well again", lambda: arc_status(installed)["ready"], 60)
+
+
+def test_key_appears_nowhere_but_in_its_file_and_the_secret(installed: Generated) -> None:
+    # A line of the key's, and what its Secret holds.
+    text = (installed.root / ".github-app-private-key.pem").read_text(encoding="utf-8")
+    marked = [
+        text.splitlines()[5],
+        *installed.kubectl(
+            "get", "secret", "arc-github", *_NAMESPACE, "--output=jsonpath={.data.github_app_private_key}"
+        ).split(),
+    ]
+    marked = [marked[0], marked[1][200:260]]
+    installed.kubectl("delete", "secret", "arc-github", *_NAMESPACE)
+    with _Watch(marked) as watch:
+        output = _play(installed, "install-arc", "-vvvv", "--diff")
+    assert not [part for part in marked if part in output]
+    assert watch.looks > 5
+    assert watch.found == set()
+    for folder in (installed.root, installed.home):
+        for path in folder.rglob("*"):
+            if path.is_file() and not path.is_symlink() and path.name != ".github-app-private-key.pem":
+                assert not [part for part in marked if part.encode() in path.read_bytes()], path
+
+
+def test_runners_that_github_finds_too_old_are_recognised_and_recover(
+    installed: Generated, github: GitHub, image: str
+) -> None:
+    github.call("POST", "reject_runner_version", {"version": "*"})
+    github.queue(seconds=0)
+    installed.kubectl("delete", "ephemeralrunners", "--all", "--wait=false", *_NAMESPACE)
+    scale_set = wait_until(
+        "the scale set is parked", lambda: (s := arc_status(installed)["scale_set"])["phase"] == "Outdated" and s, 60
+    )
+    assert scale_set["name"] == f"{installed.project}-runners"
+    assert "build-runner" in installed.envkit("arc-status").stdout
+    assert "too old" in installed.envkit("install-arc", expect=1).stderr
+    github.call("POST", "reject_runner_version", {})
+    push_runner_image(installed, image, "newer")
+    installed.envkit("install-arc")
+    assert arc_status(installed)["ready"]
+
+
+def test_other_minor_version_is_removed_first_and_only_after_a_yes(installed: Generated, github: GitHub) -> None:
+    installed.kubectl("label", "deployment", *_SYSTEM, "--all", "--overwrite", "app.kubernetes.io/version=0.13.1")
+    before = _uid(installed, "customresourcedefinition/autoscalingrunnersets.actions.github.com")
+    done = installed.envkit("install-arc", expect=1)
+    assert "0.13.1 is installed" in done.stderr
+    assert "install-arc --yes" in done.stderr
+    assert _uid(installed, "customresourcedefinition/autoscalingrunnersets.actions.github.com") == before
+    installed.envkit("install-arc", "--yes")
+    assert _uid(installed, "customresourcedefinition/autoscalingrunnersets.actions.github.com") != before
+    assert arc_status(installed)["controller"]["version"] == os.environ["LAB_ARC_VERSION"]
+    assert len(github.state()["scaleSets"]) == 1
+
+
+def test_own_name_takes_the_place_of_the_teams(installed: Generated, github: GitHub) -> None:
+    write_dotenv(installed, RUNNER_NAME="mine")
+    installed.envkit("install-arc")
+    assert [item["name"] for item in github.state()["scaleSets"]] == ["mine"]
+    write_dotenv(installed)
+
+
+def test_token_in_place_of_the_app(environment: Generated, github: GitHub) -> None:
+    write_dotenv(environment, GITHUB_APP_ID="", GITHUB_APP_INSTALLATION_ID="", GITHUB_TOKEN="lab_token")
+    environment.envkit("install-arc")
+    secret = environment.kubectl("get", "secret", "arc-github", *_NAMESPACE, "--output=jsonpath={.data}")
+    assert "github_token" in secret
+    assert "github_app" not in secret
+    write_dotenv(environment)
+    assert [item["name"] for item in github.state()["scaleSets"]] == [f"{environment.project}-runners"]
+
+
+def test_removal_leaves_nothing(installed: Generated, github: GitHub) -> None:
+    installed.just("--yes", "delete-arc")
+    assert traces(installed) == []
+    assert github.is_empty()
+    assert "nothing to remove" in installed.just("--yes", "delete-arc").stdout
+
+
+def test_removal_by_force_needs_neither_controller_nor_github(installed: Generated, github: GitHub) -> None:
+    installed.kubectl("scale", "deployment", *_SYSTEM, "--all", "--replicas=0")
+    github.call("POST", "outage", {"seconds": 600})
+    try:
+        done = installed.just("--yes", "delete-arc", "--force")
+    finally:
+        github.call("POST", "outage", {"seconds": 0})
+    assert traces(installed) == []
+    assert "remove that by hand: http" in done.stdout
+    assert not github.is_empty()
+
+
+def test_deleting_the_cluster_takes_its_runners_off_github(environment: Generated, github: GitHub, key: Key) -> None:
+    github.reset(key.public)
+    environment.envkit("install-arc")
+    assert not github.is_empty()
+    done = environment.just("--yes", "delete")
+    assert "Taking the runners off GitHub" in done.stderr
+    assert github.is_empty()
+
+
+def _which(name: str) -> str:
+    done = subprocess.run(["which", name], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def _counts(environment: Generated) -> tuple[int, int]:
+    counts = arc_status(environment)["counts"]
+    return counts["current"], counts["idle"]
+
+
+def _uid(environment: Generated, what: str) -> str:
+    return environment.kubectl("get", what, "--output=jsonpath={.metadata.uid}")
+
+
+def _play(environment: Generated, playbook: str, *options: str) -> str:
+    """Runs a playbook as a person without envkit does; returns all that it printed."""
+    program = environment.root / ".venv-ansible" / "bin" / "ansible-playbook"
+    done = subprocess.run(
+        [program, f"{playbook}.yml", *options],
+        cwd=environment.root / "ansible",
+        env=environment.variables(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+class _Watch:
+    """Looks at the command lines of all processes, again and again, for pieces of text."""
+
+    def __init__(self, pieces: list[str]) -> None:
+        self._pieces = [piece.encode() for piece in pieces]
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self.found: set[str] = set()
+        self.looks = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.05):
+            self.looks += 1
+            for name in ("cmdline", "environ"):
+                for path in Path("/proc").glob(f"[0-9]*/{name}"):
+                    try:
+                        text = path.read_bytes()
+                    except OSError:
+                        continue
+                    if any(piece in text for piece in self._pieces):
+                        self.found.add(str(path))
