@@ -142,9 +142,12 @@ def _delete(arguments: argparse.Namespace) -> int:
 
 
 def _clean(_: argparse.Namespace) -> int:
+    from envkit.runner_image import remove_built_images
+
     with _session("clean") as session:
         removed = delete(session, registry_data=True)
         removed += remove_local_images(session.environment)
+        removed += remove_built_images(session.environment)
     _print_removed(removed)
     return 0
 

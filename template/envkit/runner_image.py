@@ -22,7 +22,7 @@ from envkit.environment import Environment
 from envkit.errors import CommandFailedError
 from envkit.npm_package import pack
 from envkit.paths import ROOT, just_command
-from envkit.process import find_tool, stream
+from envkit.process import capture, find_tool, stream
 from envkit.progress import Steps
 from envkit.registry import has_image, move_tag, require_answer
 from envkit.runner_tools import (
@@ -42,6 +42,7 @@ MOVING_TAG = "latest"
 
 _BUILT_IMAGE = ROOT / ".tools" / "runner-image"
 _MIRRORS = ("RUNNER_MIRROR", "RUNNER_APT_MIRROR")
+_SECONDS = 60
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _NOT_IN_THE_IMAGE = {".dockerignore", ".gitignore", "README.md", "npm"}
 
@@ -141,6 +142,24 @@ def build_and_push(
     built_image.parent.mkdir(parents=True, exist_ok=True)
     built_image.write_text(f"{image.reference(environment)}\n", encoding="utf-8")
     return image.reference(environment), build
+
+
+def remove_built_images(environment: Environment) -> list[str]:
+    """Removes what Buildah has built for this environment's registry, and the memory of it; returns what was removed.
+
+    What Docker has built goes with all other local images of the registry.
+    """
+    _BUILT_IMAGE.unlink(missing_ok=True)
+    if not find_tool("buildah"):
+        return []
+    try:
+        names = capture(["buildah", "images", "--format", "{{.Name}}:{{.Tag}}"], timeout=_SECONDS).split()
+        owned = [name for name in names if name.startswith(f"localhost:{environment.registry.port}/")]
+        if owned:
+            capture(["buildah", "rmi", *owned], timeout=_SECONDS)
+    except CommandFailedError:  # Buildah cannot be used by this person here, so it has built nothing for them
+        return []
+    return [f"image {name} (Buildah)" for name in owned]
 
 
 def content_files(folder: Path) -> list[Path]:

@@ -36,6 +36,14 @@ COMMANDS = [
     "doctor",
     "push",
     "lens",
+    "build-runner",
+    "test-runner",
+    "runner-checksums",
+    "runner-outdated",
+    "install-arc",
+    "delete-arc",
+    "arc-status",
+    "arc-logs",
 ]
 
 

@@ -98,6 +98,7 @@ def test_defaults_make_the_environment_of_mathtrail(copie: Copie, template: Path
     assert tomllib.loads((project / "environment.toml").read_text(encoding="utf-8")) == {
         "project": "mathtrail",
         "ide": {"lens": "openlens"},
+        "runner": {"image": "mathtrail-runners"},
     }
 
 

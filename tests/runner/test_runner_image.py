@@ -353,6 +353,34 @@ def test_a_failure_without_such_words_has_no_cause() -> None:
     assert failure(["E: Unable to locate package buildah", "Error: exit status 100"]) == ("", "")
 
 
+# -- removing it --------------------------------------------------------------------------------------------------
+
+
+def test_clean_removes_what_buildah_has_built_for_this_registry_and_no_more(
+    machine: Machine, environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = tmp_path / "runner-image"
+    built.write_text("name\n", encoding="utf-8")
+    monkeypatch.setattr(runner_image, "_BUILT_IMAGE", built)
+    own = f"localhost:{environment.registry.port}/shop-runners:1"
+    names = f"{own} localhost:1/other:1 docker.io/library/debian:12 localhost/mine:1"
+    machine.add("buildah", f'[ "$1" != images ] || printf "%s\\n" {names}')
+
+    assert runner_image.remove_built_images(environment) == [f"image {own} (Buildah)"]
+    assert machine.calls[-1] == f"buildah rmi {own}"
+    assert not built.exists()
+
+
+def test_clean_is_content_without_buildah(
+    machine: Machine, environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_image, "_BUILT_IMAGE", tmp_path / "runner-image")
+    assert runner_image.remove_built_images(environment) == []
+
+    machine.add("buildah", "echo 'cannot clone: Operation not permitted' >&2; exit 1")
+    assert runner_image.remove_built_images(environment) == []
+
+
 # -- what the builder is told -------------------------------------------------------------------------------------
 
 
