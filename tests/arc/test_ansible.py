@@ -1,0 +1,133 @@
+"""Running playbooks, with a program in Ansible's place; and what the playbooks themselves must keep to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support import ROOT
+
+from envkit import arc_ansible
+from envkit.arc_ansible import run_playbook
+from envkit.arc_install import needs_replacement
+from envkit.errors import CommandFailedError
+
+ANSIBLE = ROOT / "template" / "ansible"
+_TASKS = sorted(ANSIBLE.glob("roles/*/tasks/*.yml"))
+_GOOD = """
+PLAY [Install] ****************
+TASK [arc_runners : Make the namespace] ********
+ok: [localhost]
+TASK [Wait] ********
+changed: [localhost]
+PLAY RECAP ********
+localhost                  : ok=12   changed=3    unreachable=0    failed=0    skipped=7
+"""
+_BAD = """
+TASK [arc_controller : Install the controller's chart] ********
+[ERROR]: Task failed: Module failed: Error: chart not found
+fatal: [localhost]: FAILED! =>
+    changed: false
+PLAY RECAP ********
+localhost                  : ok=1    changed=0    unreachable=0    failed=1
+"""
+
+Play = Callable[..., dict[str, int]]
+
+
+@pytest.fixture
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
+    """Runs a program that prints this and ends with this status."""
+
+    def run(text: str, status: int = 0, on_task: Callable[[str], None] = lambda _: None) -> dict[str, int]:
+        program = tmp_path / "bin" / "ansible-playbook"
+        program.parent.mkdir(exist_ok=True)
+        (tmp_path / "text").write_text(text)
+        program.write_text(
+            f'#!/bin/sh\necho "$*" >{tmp_path}/arguments\n'
+            f'cp "${{3#@}}" {tmp_path}/variables\nstat -c %a "${{3#@}}" >{tmp_path}/mode\n'
+            f"cat {tmp_path}/text\nexit {status}\n"
+        )
+        program.chmod(0o755)
+        monkeypatch.setattr(arc_ansible, "_VENV", tmp_path)
+        return run_playbook("install-arc", {"arc": {"name": "x"}}, on_task, next_step="again")
+
+    return run
+
+
+def test_counts_and_names_of_tasks_come_from_its_output(play: Play, tmp_path: Path) -> None:
+    tasks: list[str] = []
+    assert play(_GOOD, on_task=tasks.append)["changed"] == 3
+    assert tasks == ["Make the namespace", "Wait"]
+    assert json.loads((tmp_path / "variables").read_text()) == {"arc": {"name": "x"}}
+    assert (tmp_path / "mode").read_text().strip() == "600"
+    assert not Path((tmp_path / "arguments").read_text().split("@")[1].strip()).exists()
+
+
+def test_failed_task_is_named_with_its_message(play: Play) -> None:
+    with pytest.raises(CommandFailedError, match="Install the controller's chart") as error:
+        play(_BAD, status=2)
+    assert "chart not found" in error.value.why
+    assert "RECAP" not in error.value.why
+    assert error.value.next_step == "again"
+
+
+@pytest.mark.parametrize(
+    ("installed", "wanted", "replaced"),
+    [
+        ("", "0.15.0", False),
+        ("0.15.0", "0.15.0", False),
+        ("0.15.0", "0.15.1", False),
+        ("0.14.2", "0.15.0", True),
+        ("0.15.0", "0.14.2", True),
+        ("1.15.0", "0.15.0", True),
+    ],
+)
+def test_another_minor_version_is_replaced_and_a_patch_is_not(installed: str, wanted: str, replaced: bool) -> None:
+    assert needs_replacement(installed, wanted) is replaced
+
+
+def tasks_of(path: Path) -> list[dict[str, Any]]:
+    return list(yaml.safe_load(path.read_text()))
+
+
+def test_every_role_says_what_its_arguments_are() -> None:
+    for role in (ANSIBLE / "roles").iterdir():
+        options = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"][
+            "options"
+        ]
+        defaults = role / "defaults" / "main.yml"
+        for name, value in (yaml.safe_load(defaults.read_text()) if defaults.exists() else {}).items():
+            assert options[name]["default"] == value, name
+        assert all("default" in option or option.get("required") for option in options.values())
+
+
+def test_what_handles_credentials_prints_nothing() -> None:
+    for path in _TASKS:
+        for task in tasks_of(path):
+            text = json.dumps(task)
+            if "private_key" in text or '"Secret"' in text or "arc_delete_protected }}" in text:
+                assert task.get("no_log") is True, task["name"]
+
+
+def test_no_task_can_reach_another_cluster() -> None:
+    for name in ("install-arc", "delete-arc"):
+        play = yaml.safe_load((ANSIBLE / f"{name}.yml").read_text())[0]
+        for group in ("group/kubernetes.core.k8s", "group/kubernetes.core.helm"):
+            assert play["module_defaults"][group]["context"] == "{{ arc_preflight_facts.context }}"
+
+
+def test_no_module_leaves_its_arguments_in_a_file() -> None:
+    assert "pipelining = true" in (ANSIBLE / "ansible.cfg").read_text().splitlines()
+
+
+def test_bundle_is_new_enough_for_helm_4() -> None:
+    """Kubernetes.core 6.6, the first that works with Helm 4.2, came with Ansible 14.5."""
+    lines = (ANSIBLE / "requirements.txt").read_text().splitlines()
+    version = next(line for line in lines if line.startswith("ansible==")).split("==")[1].split()[0]
+    assert tuple(int(part) for part in version.split(".")[:2]) >= (14, 5)
+    assert not [line for line in lines if "://" in line]

@@ -1,0 +1,188 @@
+"""Credentials with one defect each; the name of a case is the defect."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from arc.conftest import Settings, write_dotenv
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from envkit.arc_credentials import app_token, problems
+from envkit.arc_preflight import refusal
+
+KEY = ".github-app-private-key.pem"
+
+
+def found(root: Path, settings: Settings) -> list[str]:
+    return [f"{what} {fix}" for what, fix in problems(settings(), root)]
+
+
+def rsa_key(pem: str) -> rsa.RSAPrivateKey:
+    key = load_pem_private_key(pem.encode(), password=None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    return key
+
+
+def test_right_credentials_have_no_problem(root: Path, settings: Settings) -> None:
+    assert found(root, settings) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ({"GITHUB_APP_ID": ""}, "GITHUB_APP_ID is empty"),
+        ({"GITHUB_APP_ID": "my-app"}, "'my-app', not an App ID"),
+        ({"GITHUB_APP_INSTALLATION_ID": ""}, "GITHUB_APP_INSTALLATION_ID is empty"),
+        ({"GITHUB_APP_INSTALLATION_ID": "https://github.com/x/456"}, "not a number"),
+        ({"GITHUB_APP_PRIVATE_KEY_PATH": ""}, "GITHUB_APP_PRIVATE_KEY_PATH is empty"),
+        ({"GITHUB_APP_PRIVATE_KEY_PATH": "elsewhere.pem"}, "private key is missing"),
+        ({"GITHUB_TOKEN": "ghp_x"}, "Both a GitHub App and GITHUB_TOKEN"),
+        ({"GITHUB_CONFIG_URL": "https://github.com/enterprises/big"}, "cannot use a GitHub App"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_defect_of_the_settings_is_named(lines: dict[str, str], told: str, root: Path, settings: Settings) -> None:
+    write_dotenv(root, **lines)
+    assert [told in line for line in found(root, settings)] == [True]
+
+
+@pytest.mark.parametrize("line", ["GITHUB_APP_ID= 123 ", "GITHUB_APP_ID=Iv23liAbCdEf012345", 'GITHUB_APP_ID="123"'])
+def test_spaces_quotes_and_client_ids_are_fine(line: str, root: Path, settings: Settings) -> None:
+    text = (root / ".env").read_text().replace("GITHUB_APP_ID=123", line)
+    (root / ".env").write_text(text)
+    assert found(root, settings) == []
+
+
+def encrypted(pem: str) -> str:
+    key = rsa_key(pem)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")).decode()
+
+
+def openssh(pem: str) -> str:
+    return rsa_key(pem).private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+
+
+def public(pem: str) -> str:
+    return rsa_key(pem).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def elliptic(_: str) -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def short(_: str) -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (encrypted, "passphrase"),
+        (openssh, "OpenSSH"),
+        (public, "public key"),
+        (elliptic, "not an RSA key"),
+        (short, "1024 bits"),
+        (lambda pem: pem.replace("\n", "\\n"), "line breaks"),
+        (lambda pem: pem.replace("\n", " "), "line breaks"),
+        (lambda pem: "\n".join([*pem.splitlines()[:9], pem.splitlines()[-1]]), "cut off"),
+        (lambda _: "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n", "not a PEM file"),
+        (lambda _: "", "not a PEM file"),
+    ],
+    ids=[
+        "encrypted",
+        "openssh",
+        "public",
+        "elliptic",
+        "short",
+        "escaped",
+        "one-line",
+        "cut-off",
+        "certificate",
+        "empty",
+    ],
+)
+def test_key_of_the_wrong_kind_is_told_without_its_content(
+    spoil: Callable[[str], str], told: str, root: Path, settings: Settings, pem: str
+) -> None:
+    text = spoil(pem)
+    (root / KEY).write_text(text)
+    problem = found(root, settings)
+    assert [told in line for line in problem] == [True]
+    assert not [line for line in text.splitlines() if len(line) > 20 and "-----" not in line and line in problem[0]]
+
+
+def test_binary_file_is_no_key(root: Path, settings: Settings) -> None:
+    (root / KEY).write_bytes(b"\x00\xff\xfe")
+    assert ["not text" in line for line in found(root, settings)] == [True]
+
+
+def test_key_that_others_can_read_is_refused(root: Path, settings: Settings) -> None:
+    (root / KEY).chmod(0o640)
+    assert ["chmod 600" in line for line in found(root, settings)] == [True]
+
+
+def test_key_that_git_tracks_is_refused(root: Path, settings: Settings) -> None:
+    subprocess.run(["git", "-C", root, "add", "--force", KEY], check=True)
+    assert ["Git tracks" in line for line in found(root, settings)] == [True]
+
+
+def test_key_that_git_would_take_is_refused(root: Path, settings: Settings) -> None:
+    (root / KEY).rename(root / "app-key")
+    write_dotenv(root, GITHUB_APP_PRIVATE_KEY_PATH="app-key")
+    assert ["does not ignore app-key" in line for line in found(root, settings)] == [True]
+
+
+def test_key_outside_the_repository_is_no_business_of_gits(root: Path, settings: Settings, tmp_path: Path) -> None:
+    (root / KEY).rename(tmp_path / "key.txt")
+    write_dotenv(root, GITHUB_APP_PRIVATE_KEY_PATH=str(tmp_path / "key.txt"))
+    assert found(root, settings) == []
+
+
+def test_missing_dotenv_is_one_problem(root: Path, settings: Settings) -> None:
+    (root / ".env").unlink()
+    assert ["cp .env.example .env" in line for line in found(root, settings)] == [True]
+
+
+def test_token_needs_a_file_that_others_cannot_read(root: Path, settings: Settings) -> None:
+    write_dotenv(root, GITHUB_APP_ID="", GITHUB_APP_INSTALLATION_ID="", GITHUB_TOKEN="ghp_x")
+    assert found(root, settings) == []
+    (root / ".env").chmod(0o644)
+    assert ["chmod 600" in line for line in found(root, settings)] == [True]
+
+
+def test_all_problems_are_in_one_error(root: Path, settings: Settings) -> None:
+    write_dotenv(root, GITHUB_APP_ID="", GITHUB_APP_INSTALLATION_ID="x")
+    (root / KEY).chmod(0o644)
+    error = str(refusal(list(problems(settings(), root))))
+    assert "3 things stand in the way; nothing was changed." in error
+    assert error.count("\n  - ") == 3
+    assert "install-arc" in error
+
+
+def test_app_signs_in_with_its_key(root: Path, settings: Settings, pem: str) -> None:
+    import base64
+    import json
+
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    body, _, signature = app_token(settings().local).rpartition(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    rsa_key(pem).public_key().verify(raw, body.encode(), PKCS1v15(), SHA256())
+    claims = json.loads(base64.urlsafe_b64decode(body.split(".")[1] + "=="))
+    assert claims["iss"] == "123"
+    assert claims["exp"] - claims["iat"] <= 600
+    assert (root / KEY).exists()

@@ -1,0 +1,181 @@
+"""The values that the charts get, for many answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from arc.conftest import Settings, write_dotenv
+from support import CopyProject
+
+from envkit import arc_settings
+from envkit.arc_settings import problems, read_arc_settings
+from envkit.config import read_environment
+from envkit.errors import UserError
+
+_ANSWERS: list[dict[str, Any]] = [
+    {},
+    {"runners_min": 0, "runners_max": 1},
+    {"buildkit_mode": "privileged"},
+    {"project": "on", "runner_name": "yes", "github_org": "123"},
+    {"project": "1", "runner_name": "1e3"},
+    {"project": "a" * 28, "runner_name": "a" * 45},
+    {"runners_min": 1000, "runners_max": 1000, "registry_port": 5999},
+]
+
+
+@pytest.mark.parametrize("answers", _ANSWERS, ids=str)
+def test_rendered_values_have_the_types_that_the_chart_takes(
+    answers: dict[str, Any], tmp_path: Path, copy_project: CopyProject
+) -> None:
+    root = copy_project(tmp_path / "env", **answers)
+    settings = read_arc_settings(read_environment(root), root)
+    assert list(problems(settings)) == []
+    values = settings.runner_values
+    for key in ("minRunners", "maxRunners"):
+        assert type(values[key]) is int
+    for key in ("runnerScaleSetName", "githubConfigUrl", "githubConfigSecret"):
+        assert type(values[key]) is str
+    assert all(type(value) is str for value in values["labels"].values())
+    spec = values["template"]["spec"]
+    for container in (*spec["initContainers"], *spec["containers"]):
+        assert all(type(variable["value"]) is str for variable in container.get("env", []))
+        volumes = {volume["name"] for volume in spec["volumes"]}
+        assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+    assert spec["containers"][0]["command"] == ["/home/runner/run.sh"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["fsGroup"] == 1000
+
+
+def test_defaults_make_the_runners_of_mathtrail(settings: Settings) -> None:
+    made = settings()
+    assert made.name == "mathtrail-runners"
+    assert (made.runner_values["minRunners"], made.runner_values["maxRunners"]) == (1, 5)
+    assert made.config_url == "https://github.com/MathTrail"
+    assert made.image == "k3d-mathtrail-registry.localhost:5050/mathtrail-runners:latest"
+    assert made.runner_values["controllerServiceAccount"] == {
+        "namespace": "arc-systems",
+        "name": "arc-gha-rs-controller",
+    }
+
+
+@pytest.mark.parametrize("mode", ["rootless", "privileged"])
+def test_buildkit_is_a_sidecar_that_starts_before_the_runner(
+    mode: str, tmp_path: Path, copy_project: CopyProject
+) -> None:
+    root = copy_project(tmp_path / "env", buildkit_mode=mode)
+    settings = read_arc_settings(read_environment(root), root)
+    sidecar = settings.runner_values["template"]["spec"]["initContainers"][0]
+    assert sidecar["restartPolicy"] == "Always"
+    assert "startupProbe" in sidecar
+    assert "limits" not in sidecar["resources"]
+    assert settings.uses_rootless_buildkit is (mode == "rootless")
+    assert sidecar["securityContext"].get("privileged", False) is (mode == "privileged")
+    # Without it newuidmap may not set the user's range of ids.
+    assert "allowPrivilegeEscalation" not in sidecar["securityContext"]
+
+
+def test_values_that_only_one_of_the_two_versions_knows_are_not_set(settings: Settings) -> None:
+    made = settings()
+    assert set(made.controller_values["flags"]) == {"logLevel"}
+    assert "scaleSetLabels" not in made.runner_values
+    assert "listenerConfig" not in made.runner_values
+
+
+def test_registry_is_plain_http_for_buildkit_and_never_insecure_too(settings: Settings) -> None:
+    import tomllib
+
+    data = settings().manifests[0]["data"]
+    registries = tomllib.loads(data["buildkitd.toml"])["registry"]
+    assert registries["k3d-mathtrail-registry:5000"] == {"http": True}
+    assert registries["k3d-mathtrail-registry.localhost:5050"] == {"mirrors": ["k3d-mathtrail-registry:5000"]}
+    assert [entry["insecure"] for entry in tomllib.loads(data["registries.conf"])["registry"]] == [True, True]
+
+
+def test_changed_registries_make_new_pods(root: Path, settings: Settings) -> None:
+    def mark() -> str:
+        return str(settings().runner_values["template"]["metadata"]["annotations"]["envkit.registries"])
+
+    before = mark()
+    path = root / "helm" / "arc-registries.yaml"
+    path.write_text(path.read_text().replace("8GB", "9GB"))
+    assert mark() != before
+
+
+def test_own_name_and_place_take_those_of_the_team(root: Path, settings: Settings) -> None:
+    write_dotenv(
+        root, RUNNER_NAME="mine", GITHUB_CONFIG_URL="https://git.example.com/team/app", GITHUB_CA_FILE="ca.crt"
+    )
+    made = settings()
+    assert (made.name, made.config_url) == ("mine", "https://git.example.com/team/app")
+    assert made.runner_values["githubServerTLS"]["certificateFrom"]["configMapKeyRef"]["name"] == "github-ca"
+    assert ["ca.crt" in what for what, _ in problems(made)] == [True]
+
+
+def test_proxy_leaves_out_the_clusters_own_addresses(root: Path, settings: Settings) -> None:
+    path = root / "helm" / "arc-runners.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["proxy"] = {"https": {"url": "http://proxy.example.com:3128"}, "noProxy": ["example.com"]}
+    path.write_text(yaml.safe_dump(values))
+    assert settings().runner_values["proxy"]["noProxy"] == ["example.com", "10.43.0.0/16", "k3d-mathtrail-registry"]
+
+
+def test_tag_of_the_built_image_takes_the_place_of_latest(
+    root: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("envkit.runner_image.read_built_image", lambda: "k3d-mathtrail-registry.localhost:5050/r:abc")
+    assert settings().image == "k3d-mathtrail-registry.localhost:5050/r:abc"
+    path = root / "helm" / "arc-runners.yaml"
+    path.write_text(path.read_text().replace("k3d-mathtrail-registry.localhost:5050/", "ghcr.io/team/"))
+    assert settings().image == "ghcr.io/team/mathtrail-runners:latest"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("minRunners", "1", "not a whole number"),
+        ("maxRunners", True, "not a whole number"),
+        ("maxRunners", 1.5, "not a whole number"),
+        ("minRunners", -1, "not a whole number"),
+        ("minRunners", 6, "less than 6"),
+        ("maxRunners", None, "not a whole number"),
+        ("runnerScaleSetName", "Big_Runners", "cannot be a scale set's name"),
+        ("githubConfigUrl", "https://github.com", "names no organisation"),
+        ("template", {"spec": {"containers": [{"name": "main"}]}}, "called runner"),
+    ],
+)
+def test_wrong_value_is_named(key: str, value: object, told: str, root: Path, settings: Settings) -> None:
+    path = root / "helm" / "arc-runners.yaml"
+    values = yaml.safe_load(path.read_text())
+    values[key] = value
+    path.write_text(yaml.safe_dump(values))
+    found = list(problems(settings()))
+    assert len(found) == 1, found
+    assert told in found[0][0]
+
+
+def test_charts_come_from_a_registry_or_a_folder(root: Path, settings: Settings, tmp_path: Path) -> None:
+    repository = "oci://ghcr.io/actions/actions-runner-controller-charts"
+    assert settings().chart("controller") == f"{repository}/gha-runner-scale-set-controller"
+    charts = tmp_path / "charts"
+    (charts / "gha-runner-scale-set").mkdir(parents=True)
+    team = root / "ansible" / "group_vars" / "all.yml"
+    team.write_text(team.read_text().replace(repository, str(charts)))
+    (charts / "gha-runner-scale-set-controller-0.15.0.tgz").touch()
+    made = settings()
+    assert made.chart("controller").endswith("gha-runner-scale-set-controller-0.15.0.tgz")
+    assert made.chart("runners").endswith("gha-runner-scale-set")
+    (charts / "gha-runner-scale-set").rmdir()
+    with pytest.raises(UserError, match=r"0\.15\.0 is not in"):
+        made.chart("runners")
+
+
+def test_environment_without_runners_has_nothing_of_them(tmp_path: Path, copy_project: CopyProject) -> None:
+    root = copy_project(tmp_path / "env", arc=False)
+    assert not (root / "helm").exists()
+    assert not (root / "ansible").exists()
+    with pytest.raises(UserError, match="no runners") as error:
+        arc_settings.require_runners(root)
+    assert "arc=true" in error.value.next_step

@@ -1,0 +1,133 @@
+"""Asking GitHub beforehand, played by a small server on this machine."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from arc.conftest import Settings, write_dotenv
+
+from envkit import arc_verify
+from envkit.arc_verify import verify_credentials
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Answers each path with what `answers` says: a status and a body."""
+
+    answers: dict[str, tuple[int, dict[str, Any]]]
+    seen: list[tuple[str, str]]
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        server = self.server
+        assert isinstance(server, Server)
+        server.seen.append((self.path, self.headers["Authorization"]))
+        status, body = server.answers.get(self.path, (404, {}))
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+ACCESS = "/api/v3/app/installations/456/access_tokens"
+GOOD = {"token": "ghs_1", "permissions": {"organization_self_hosted_runners": "write", "administration": "write"}}
+
+
+@pytest.fixture
+def server(root: Path) -> Iterator[Server]:
+    server = Server(("127.0.0.1", 0), _Handler)
+    server.seen = []
+    server.answers = {
+        ACCESS: (201, GOOD),
+        "/api/v3/orgs/Shop/actions/runners/registration-token": (201, {"token": "x"}),
+        "/api/v3/repos/Shop/app/actions/runners/registration-token": (201, {"token": "x"}),
+    }
+    write_dotenv(root, GITHUB_CONFIG_URL=f"http://127.0.0.1:{server.server_port}/Shop")
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def found(settings: Settings) -> list[str]:
+    return [f"{what} {fix}" for what, fix in verify_credentials(settings())]
+
+
+def test_good_credentials_have_no_problem(server: Server, settings: Settings) -> None:
+    assert found(settings) == []
+    assert [path for path, _ in server.seen] == list(server.answers)[:2]
+    assert server.seen[1][1] == "Bearer ghs_1"
+
+
+@pytest.mark.parametrize(
+    ("path", "permission", "named"),
+    [
+        ("Shop", "organization_self_hosted_runners", "Self-hosted runners"),
+        ("Shop/app", "administration", "Administration"),
+    ],
+)
+@pytest.mark.parametrize("granted", ["read", None])
+def test_missing_permission_is_named(
+    path: str, permission: str, named: str, granted: str | None, root: Path, server: Server, settings: Settings
+) -> None:
+    write_dotenv(root, GITHUB_CONFIG_URL=f"http://127.0.0.1:{server.server_port}/{path}")
+    assert found(settings) == []
+    permissions = {**GOOD["permissions"], permission: granted}  # type: ignore[dict-item]
+    server.answers[ACCESS] = (201, {**GOOD, "permissions": permissions})
+    problem = found(settings)
+    assert len(problem) == 1
+    assert named in problem[0]
+    assert "Read and write" in problem[0]
+
+
+@pytest.mark.parametrize(("status", "told"), [(401, "App's key"), (404, "no such installation"), (403, "suspended")])
+def test_refused_app_is_explained(status: int, told: str, server: Server, settings: Settings) -> None:
+    server.answers[ACCESS] = (status, {})
+    assert [told in line for line in found(settings)] == [True]
+
+
+def test_refused_registration_is_explained(server: Server, settings: Settings) -> None:
+    server.answers["/api/v3/orgs/Shop/actions/runners/registration-token"] = (403, {})
+    assert ["permission is missing" in line for line in found(settings)] == [True]
+
+
+def test_token_is_used_as_it_is(
+    root: Path, server: Server, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"http://127.0.0.1:{server.server_port}/Shop"
+    write_dotenv(root, GITHUB_APP_ID="", GITHUB_APP_INSTALLATION_ID="", GITHUB_TOKEN="ghp_2", GITHUB_CONFIG_URL=url)
+    monkeypatch.setattr(arc_verify, "read_token", lambda: "ghp_2")
+    assert found(settings) == []
+    assert [header for _, header in server.seen] == ["Bearer ghp_2"]
+
+
+def test_github_that_does_not_answer_is_said(root: Path, settings: Settings) -> None:
+    write_dotenv(root, GITHUB_CONFIG_URL="http://127.0.0.1:9/Shop")
+    assert ["cannot be asked" in line for line in found(settings)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("url", "api", "path"),
+    [
+        ("https://github.com/Shop", "https://api.github.com", "/orgs/Shop"),
+        ("https://github.com/Shop/app", "https://api.github.com", "/repos/Shop/app"),
+        ("https://github.com/enterprises/big", "https://api.github.com", "/enterprises/big"),
+        ("https://shop.ghe.com/Shop", "https://api.shop.ghe.com", "/orgs/Shop"),
+        ("https://git.example.com:8443/Shop", "https://git.example.com:8443/api/v3", "/orgs/Shop"),
+    ],
+)
+def test_address_of_the_api(url: str, api: str, path: str) -> None:
+    place = arc_verify._place(url)
+    assert (place.api, place.path) == (api, path)

@@ -1,0 +1,155 @@
+"""Waiting for the runners, on a clock and a cluster that stand in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import pytest
+from arc.test_causes import refused
+from arc.test_state import CONTROLLER, IMAGE, NOW, SET, runner, scale_set, whole
+
+from envkit import arc_wait
+from envkit.arc_kube import Resources
+from envkit.arc_wait import wait_until_ready
+from envkit.errors import CommandFailedError, UserError
+
+TOKENS = "https://api.github.com/app/installations/2/access_tokens"
+
+
+@dataclass
+class Clock:
+    """Seconds that pass only while somebody sleeps."""
+
+    now: float = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass
+class FakeKube:
+    """A cluster that changes with time.
+
+    Attributes:
+        clock: The time.
+        at: What is there from this second on.
+        lines: What the logs say from this second on.
+    """
+
+    clock: Clock
+    at: dict[float, Callable[[], Resources]]
+    lines: dict[float, list[str]] = field(default_factory=dict)
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    def resources(self) -> Resources:
+        return max((item for item in self.at.items() if item[0] <= self.clock.now), key=lambda item: item[0])[1]()
+
+    def log(self, **arguments: Any) -> list[str]:
+        self.asked.append(arguments)
+        return [line for second, lines in self.lines.items() if second <= self.clock.now for line in lines]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(arc_wait, "time", clock)
+    return clock
+
+
+def unregistered() -> Resources:
+    return whole(scale_sets=(scale_set(registered=False, phase="Pending"),), pods=whole().pods[1:], runners=())
+
+
+def wait(kube: FakeKube, *, seconds: float = 300, since: datetime = NOW) -> list[str]:
+    said: list[str] = []
+    wait_until_ready(kube, SET, since=since, on_state=said.append, seconds=seconds)  # type: ignore[arg-type]
+    return said
+
+
+def test_it_ends_as_soon_as_a_runner_is_idle(clock: Clock) -> None:
+    kube = FakeKube(clock, {0: Resources, 2: unregistered, 4: lambda: whole(runners=()), 6: whole})
+    said = wait(kube)
+    assert clock.now < 7
+    for words in ("controller", "register", "first runner"):
+        assert any(words in line for line in said), said
+
+
+def test_without_a_minimum_no_runner_is_waited_for(clock: Clock) -> None:
+    free = scale_set(phase="Running")
+    free["spec"]["minRunners"] = 0
+    wait(FakeKube(clock, {0: lambda: whole(scale_sets=(free,), runners=())}))
+    assert clock.now == 0
+
+
+def test_refusal_ends_the_wait_within_seconds(clock: Clock) -> None:
+    kube = FakeKube(clock, {0: unregistered}, {1: [refused(TOKENS, "401 Unauthorized")]})
+    with pytest.raises(UserError, match="do not come together") as error:
+        wait(kube)
+    assert "App's key" in error.value.why
+    assert TOKENS in error.value.why
+    assert clock.now < 10
+    assert kube.asked[0]["since"] == "2026-11-24T12:00:00Z"
+
+
+def test_refusal_from_before_a_corrected_secret_was_read_does_no_harm(clock: Clock) -> None:
+    kube = FakeKube(clock, {0: unregistered, 2: whole}, {0: [refused(TOKENS, "401 Unauthorized")]})
+    wait(kube)
+
+
+def test_trouble_of_githubs_is_waited_out_for_a_minute(clock: Clock) -> None:
+    kube = FakeKube(clock, {0: unregistered, 40: whole}, {0: [refused(TOKENS, "503 Service Unavailable")]})
+    wait(kube)
+    clock.now = 0
+    with pytest.raises(UserError, match="do not come together") as error:
+        wait(FakeKube(clock, {0: unregistered}, {0: [refused(TOKENS, "503 Service Unavailable")]}))
+    assert "githubstatus" in error.value.next_step
+    assert 55 < clock.now < 70
+
+
+def test_parked_scale_set_is_an_error_at_once(clock: Clock) -> None:
+    with pytest.raises(UserError, match="parked") as error:
+        wait(FakeKube(clock, {0: lambda: whole(scale_sets=(scale_set(phase="Outdated"),))}))
+    assert IMAGE in error.value.why
+    assert "build-runner" in error.value.next_step
+    assert clock.now == 0
+
+
+def test_runner_whose_image_cannot_be_pulled_is_told(clock: Clock) -> None:
+    stuck = runner("a", phase="Pending", message="runner: ImagePullBackOff not found")
+    with pytest.raises(UserError, match="A runner does not start") as error:
+        wait(FakeKube(clock, {0: lambda: whole(runners=(stuck,))}))
+    assert "ImagePullBackOff" in error.value.why
+    assert clock.now < 40
+
+
+def test_controller_that_does_not_start_is_told(clock: Clock) -> None:
+    controller = whole().pods[1]
+    containers = [
+        {"name": "manager", "ready": False, "state": {"waiting": {"reason": "ErrImagePull", "message": "no"}}}
+    ]
+    broken = {**controller, "status": {"containerStatuses": containers}}
+    kube = FakeKube(clock, {0: lambda: whole(deployments=({**CONTROLLER, "status": {}},), pods=(broken,))})
+    with pytest.raises(UserError, match="The controller does not start") as error:
+        wait(kube)
+    assert "ErrImagePull" in error.value.why
+
+
+def test_without_a_cause_time_ends_the_wait_with_the_last_errors(clock: Clock) -> None:
+    kube = FakeKube(clock, {0: unregistered}, {0: ["level=ERROR msg=strange"]})
+    with pytest.raises(UserError, match="not ready after 30 s") as error:
+        wait(kube, seconds=30)
+    assert "strange" in error.value.why
+    assert "arc-logs" in error.value.next_step
+
+
+def test_api_that_is_away_for_a_moment_does_no_harm(clock: Clock) -> None:
+    def away() -> Resources:
+        raise CommandFailedError("kubectl failed", status=1, output="connection refused")
+
+    wait(FakeKube(clock, {0: away, 3: whole}))
