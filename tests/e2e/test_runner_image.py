@@ -39,6 +39,14 @@ def environment(new_environment: NewEnvironment, releases: Releases) -> Generate
         skip_without("the lab has no base image for runners (LAB_RUNNER_IMAGE)")
     environment = new_environment(**answers)
     releases.publish(environment.root)
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=A company"),
+            *("-keyout", os.devnull, "-out", environment.root / "runner" / "ca" / "company.crt"),
+        ],
+        capture_output=True,
+        check=True,
+    )
     environment.envkit("create")
     return environment
 
@@ -107,6 +115,16 @@ def test_nodes_run_the_image_by_the_name_that_was_remembered(environment: Genera
 
     wait_until("the pod has run", lambda: phase() == "Succeeded", seconds=90)
     assert environment.kubectl("logs", "image").strip() == "1001"
+
+
+def test_jobs_trust_the_company_s_own_authority(environment: Generated) -> None:
+    port = environment.answers["registry_port"]
+    image = f"localhost:{port}/{reference(environment).partition('/')[2]}"
+    certificate = (environment.root / "runner" / "ca" / "company.crt").read_text(encoding="utf-8")
+
+    trusted = docker("run", "--rm", "--entrypoint=/bin/sh", image, "-c", 'cat "$NODE_EXTRA_CA_CERTS"')
+
+    assert certificate.strip() in trusted
 
 
 def test_the_moving_tag_names_the_same_image(environment: Generated) -> None:
