@@ -47,8 +47,9 @@ _CONTROLLER = "--selector=app.kubernetes.io/part-of=gha-rs-controller"
 
 @pytest.fixture(scope="module", autouse=True)
 def _lab() -> None:
+    """Without a GitHub that stands in nothing can be tried; half of one is a fault of the machine's set-up."""
     if missing := missing_lab():
-        skip_without(missing)
+        pytest.skip(missing) if "LAB_ARC_VERSION" not in os.environ else skip_without(missing)
 
 
 @pytest.fixture(scope="module")
