@@ -13,6 +13,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "other": {
         "project": "shop",
+        "github_org": "Shop",
         "cluster_name": "shop-local",
         "agents": 1,
         "http_port": 8080,
