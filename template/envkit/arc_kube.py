@@ -126,8 +126,8 @@ class Kube:
         )
         return text.split()
 
-    def protected(self, namespace: str) -> list[dict[str, str]]:
-        """What the charts have put a finalizer on, which only the controller takes off.
+    def protected(self, namespace: str) -> list[Resource]:
+        """Changes that free what the charts have put a finalizer on, which otherwise only the controller takes off.
 
         Raises CommandFailedError.
         """
@@ -137,7 +137,11 @@ class Kube:
         text = self.run("get", kinds, f"--namespace={namespace}", "--no-headers", f"--output={columns}")
         lines = [line.split(None, 3) for line in text.splitlines()]
         return [
-            {"api_version": line[0], "kind": line[1], "name": line[2]}
+            {
+                "apiVersion": line[0],
+                "kind": line[1],
+                "metadata": {"name": line[2], "namespace": namespace, "finalizers": None},
+            }
             for line in lines
             if len(line) > 3 and _PROTECTION in line[3]  # noqa: PLR2004
         ]
