@@ -31,7 +31,7 @@ def deregister(environment: Environment, steps: Steps, *, running: bool) -> None
     if not running:
         steps.say(
             "The cluster does not run, so runners that it may have had stay registered at GitHub. To have them gone"
-            f" there: {just_command()} start && {just_command()} delete-arc first, or {_by_hand(environment)}"
+            f" there: {just_command()} start && {just_command()} delete-arc first, or {_by_hand(_team_url(environment))}"
         )
         return
     kube = kube_of(environment)
@@ -41,10 +41,10 @@ def deregister(environment: Environment, steps: Steps, *, running: bool) -> None
         steps.say(f"Runners may stay registered at GitHub: the cluster cannot be asked for them ({error.what})")
         return
     if registered:
-        _take_off(kube, registered, steps, environment)
+        _take_off(kube, registered, steps)
 
 
-def _take_off(kube: Kube, registered: list[Resource], steps: Steps, environment: Environment) -> None:
+def _take_off(kube: Kube, registered: list[Resource], steps: Steps) -> None:
     names = ", ".join(name(item) for item in registered)
     since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     try:
@@ -60,7 +60,7 @@ def _take_off(kube: Kube, registered: list[Resource], steps: Steps, environment:
         cause = find_cause(lines)
         why = cause.what if cause else "The controller did not do it in time."
         steps.say(
-            f"{names} stays registered at GitHub. {why} The cluster is deleted all the same; {_by_hand(environment)}"
+            f"{names} stays registered at GitHub. {why} The cluster is deleted all the same; {_by_hand(registered[0]['spec']['githubConfigUrl'])}"
         )
 
 
@@ -82,12 +82,16 @@ def warn_of_busy_runners(environment: Environment, say: Callable[[str], None]) -
         say(f"Runners with a job: {busy}. The cluster's end cancels these jobs.")
 
 
-def _by_hand(environment: Environment) -> str:
-    from envkit.arc_commands import runners_page
+def _team_url(environment: Environment) -> str:
     from envkit.arc_settings import read_arc_settings
 
     try:
-        page = runners_page(read_arc_settings(environment).config_url)
+        return read_arc_settings(environment).config_url
     except UserError:
-        page = "GitHub's settings, Actions, Runners"
-    return f"remove it by hand where it is in the way: {page}"
+        return "https://github.com/ORGANISATION"
+
+
+def _by_hand(config_url: str) -> str:
+    from envkit.arc_commands import runners_page
+
+    return f"remove it by hand where it is in the way: {runners_page(config_url)}"

@@ -1,0 +1,106 @@
+"""What the end of a cluster means for its runners."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from arc.test_causes import refused
+from arc.test_state import runner, scale_set
+
+from envkit import arc_removal
+from envkit.arc_commands import runners_page
+from envkit.arc_removal import deregister, warn_of_busy_runners
+from envkit.config import read_environment
+from envkit.environment import Environment
+from envkit.errors import CommandFailedError, UserError
+from envkit.progress import Steps
+
+
+@dataclass
+class FakeKube:
+    """A cluster with these resources, in which removing a scale set fails where told so."""
+
+    items: tuple[dict[str, Any], ...] = ()
+    fails: bool = False
+    away: bool = False
+    lines: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+
+    def get(self, *_: str) -> tuple[dict[str, Any], ...]:
+        if self.away:
+            raise UserError("The API does not answer.")
+        return self.items
+
+    def run(self, *arguments: str, **_: Any) -> str:
+        if self.fails:
+            raise CommandFailedError("kubectl failed", status=1, output="timed out")
+        self.removed.append(arguments[2])
+        return ""
+
+    def log(self, **_: Any) -> list[str]:
+        return self.lines
+
+
+@pytest.fixture
+def environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
+    monkeypatch.setattr(arc_removal, "has_runners", lambda: True)
+    return read_environment(root)
+
+
+def told(kube: FakeKube, environment: Environment, monkeypatch: pytest.MonkeyPatch, *, running: bool = True) -> str:
+    monkeypatch.setattr(arc_removal, "kube_of", lambda _: kube)
+    shown = io.StringIO()
+    with Steps(shown) as steps:
+        deregister(environment, steps, running=running)
+    return shown.getvalue()
+
+
+def test_registered_scale_sets_leave_github(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    kube = FakeKube((scale_set("a"), scale_set("b", registered=False)))
+    assert "Taking the runners off GitHub: a" in told(kube, environment, monkeypatch)
+    assert kube.removed == ["a"]
+
+
+def test_cluster_without_runners_says_nothing(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert told(FakeKube(), environment, monkeypatch) == ""
+
+
+def test_refusal_is_explained_and_stops_nothing(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = refused("https://api.github.com/app/installations/2/access_tokens", "401 Unauthorized")
+    text = told(FakeKube((scale_set("a"),), fails=True, lines=[line]), environment, monkeypatch)
+    assert "a stays registered at GitHub" in text
+    assert "App's key" in text
+    assert "settings/actions/runners" in text
+
+
+@pytest.mark.parametrize(("kube", "running"), [(FakeKube(away=True), True), (FakeKube(), False)])
+def test_cluster_that_cannot_be_asked_may_have_runners(
+    kube: FakeKube, running: bool, environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "registered at GitHub" in told(kube, environment, monkeypatch, running=running)
+
+
+def test_busy_runners_are_told_of_before_a_stop(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    kube = FakeKube((runner("a", jobId="x"), runner("b", ready=True)))
+    monkeypatch.setattr(arc_removal, "kube_of", lambda _: kube)
+    said: list[str] = []
+    warn_of_busy_runners(environment, said.append)
+    assert ["with a job: 1" in line for line in said] == [True]
+    kube.items = kube.items[1:]
+    warn_of_busy_runners(environment, said.append)
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "page"),
+    [
+        ("https://github.com/Shop", "https://github.com/organizations/Shop/settings/actions/runners"),
+        ("https://git.example.com/Shop/app/", "https://git.example.com/Shop/app/settings/actions/runners"),
+    ],
+)
+def test_page_of_the_runners(url: str, page: str) -> None:
+    assert runners_page(url) == page
