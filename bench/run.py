@@ -1,8 +1,9 @@
-"""Measures generation, the no-op `create` and the cold `create` against the raw tools."""
+"""Measures generation, `create` and the CI image against the raw tools."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import shutil
 import socket
@@ -13,12 +14,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from pairs import Result, Side, call, compare
 from report import page, plot, table
+from stand_in_releases import Releases
 
 ROOT = Path(__file__).resolve().parent.parent
 _CLUSTER = "bench-dev"
 _RAW = "bench-raw"
+_REGISTRY = "bench-image-registry"
+_COLD_REGISTRY = "bench-cold-registry"
+_MEGABYTES = {"go": 70, "skaffold": 110, "kubectl": 58, "buildkit": 40, "helm": 55, "golangci-lint": 40, "esbuild": 10}
+_SIZES = {name: megabytes * 1_000_000 for name, megabytes in _MEGABYTES.items()}
+"""Bytes of the tools, about; the smaller ones hardly count."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +171,86 @@ def cold_create(workplace: Workplace, runs: int) -> Result:
         remove_both()
 
 
+def one_tool_bumped(workplace: Workplace, runs: int) -> Result:
+    """`just build-runner` after one tool was bumped against the first build on a machine, both with the push.
+
+    The first build finds nothing: neither the base image, nor a layer of its own, nor one in the registry. The tools
+    are stand-ins of the real ones' sizes on a server of this machine: downloading takes hardly any time on either side.
+    """
+    repository = environment(workplace)
+    port = yaml.safe_load((repository / "k3d.yaml").read_text(encoding="utf-8"))["registries"]["create"]["hostPort"]
+    (cold_port,) = free_ports(1)
+    cold = f"localhost:{cold_port}/cold:1"
+    versions = itertools.count(100)
+    warm_env = workplace.env | {"CONTAINERS_STORAGE_CONF": str(_storage(workplace.folder / "warm"))}
+    cold_env = workplace.env | {"CONTAINERS_STORAGE_CONF": str(_storage(workplace.folder / "cold"))}
+    try:
+        with Releases() as releases:
+            warm_env |= releases.variables
+            releases.publish(repository, sizes=_SIZES)
+            _run_registry(_REGISTRY, port)
+            call(["just", "build-runner"], env=warm_env, cwd=repository)  # fetches what npm has, for both
+            arguments = [f"--build-arg=RUNNER_MIRROR={releases.url}", "--network=host", f"--tag={cold}"]
+            if base := os.environ.get("LAB_RUNNER_IMAGE"):
+                arguments.append(f"--build-arg=BASE_IMAGE={base}")
+
+            def forget_everything() -> None:
+                _remove_storage(cold_env)
+                _run_registry(_COLD_REGISTRY, cold_port)
+
+            def build_all() -> None:
+                call(["buildah", "build", "--layers", *arguments, repository / "runner"], env=cold_env)
+                call(["buildah", "push", "--tls-verify=false", cold], env=cold_env)
+
+            def build_bumped() -> None:
+                call(["just", "build-runner"], env=warm_env, cwd=repository)
+
+            return compare(
+                "one tool of the image",
+                Side(
+                    "just build-runner, Helm bumped",
+                    build_bumped,
+                    lambda: releases.bump(repository, "helm", f"4.3.{next(versions)}"),
+                ),
+                Side("first buildah build + push", build_all, forget_everything),
+                runs=min(runs, 3),
+                limit=0.2,
+            )
+    finally:
+        subprocess.run(
+            ["docker", "rm", "--force", "--volumes", _REGISTRY, _COLD_REGISTRY], capture_output=True, check=False
+        )
+        _remove_storage(warm_env)
+        _remove_storage(cold_env)
+
+
+def _storage(folder: Path) -> Path:
+    """The settings of a store for Buildah that holds nothing yet."""
+    folder.mkdir()
+    settings = folder / "storage.conf"
+    settings.write_text(
+        f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/store"\nrunroot = "{folder}/run"\n', encoding="utf-8"
+    )
+    return settings
+
+
+def _remove_storage(env: dict[str, str]) -> None:
+    subprocess.run(["buildah", "rmi", "--all", "--force"], env=env, capture_output=True, check=False)
+    shutil.rmtree(Path(env["CONTAINERS_STORAGE_CONF"]).parent / "store", ignore_errors=True)
+
+
+def _run_registry(name: str, port: int | str) -> None:
+    subprocess.run(["docker", "rm", "--force", "--volumes", name], capture_output=True, check=False)
+    call(
+        ["docker", "run", "--detach", f"--name={name}", f"--publish=127.0.0.1:{port}:5000", "registry:2"],
+        env=dict(os.environ),
+    )
+    address = f"http://127.0.0.1:{port}/v2/"
+    call(
+        ["curl", "--silent", "--retry", "20", "--retry-all-errors", "--retry-delay", "1", address], env=dict(os.environ)
+    )
+
+
 def environment(workplace: Workplace) -> Path:
     """A generated environment with its virtual environment ready, on free ports."""
     repository = workplace.folder / "env"
@@ -172,6 +260,8 @@ def environment(workplace: Workplace) -> Path:
     answers = {"project": "bench", "lens": "none", **dict(zip(names, map(str, free_ports(len(names))), strict=True))}
     if image := os.environ.get("LAB_K3S_IMAGE"):
         answers["k3s_image"] = image
+    if image := os.environ.get("LAB_RUNNER_IMAGE"):
+        answers["runner_base_image"] = image
     data = [part for key, value in answers.items() for part in ("--data", f"{key}={value}")]
     call(
         ["copier", "copy", "--quiet", "--defaults", "--trust", *data, workplace.template, repository],
@@ -201,6 +291,7 @@ COMPARISONS: dict[str, Callable[[Workplace, int], Result]] = {
     "generation": generation,
     "no-op-create": no_op_create,
     "cold-create": cold_create,
+    "one-tool-bumped": one_tool_bumped,
 }
 
 if __name__ == "__main__":

@@ -11,10 +11,12 @@ import hashlib
 import http.server
 import io
 import json
+import random
 import re
 import tarfile
 import threading
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,6 +34,7 @@ class Releases:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.asked: list[str] = []
+        self._sizes: dict[str, int] = {}
         releases = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -66,17 +69,18 @@ class Releases:
         """What makes the recipes and npm come here."""
         return {"ENVKIT_DOWNLOAD_MIRROR": self.url, "npm_config_registry": self.url}
 
-    def publish(self, repository: Path, *, size: int = 0) -> None:
+    def publish(self, repository: Path, *, sizes: Mapping[str, int] | None = None) -> None:
         """Publishes every version that a repository's tools.toml names, and writes the sums into that file.
 
         Args:
             repository: A generated environment.
-            size: Bytes that are added to each download, so that fetching it takes time.
+            sizes: How many bytes a tool has besides its program; none where it is not named.
         """
+        self._sizes = dict(sizes or {})
         path = repository / "runner" / "tools.toml"
         for name, tool in tomllib.loads(path.read_text(encoding="utf-8"))["tools"].items():
             for arch in ARCHITECTURES:
-                self._publish_tool(path, name, tool, arch, size)
+                self._publish_tool(path, name, tool, arch)
 
     def bump(self, repository: Path, name: str, version: str) -> None:
         """Publishes another version of one tool and pins it."""
@@ -84,13 +88,13 @@ class Releases:
         tool = tomllib.loads(path.read_text(encoding="utf-8"))["tools"][name]
         write_pin(path, name, "version", version)
         for arch in ARCHITECTURES:
-            self._publish_tool(path, name, tool | {"version": version}, arch, 0)
+            self._publish_tool(path, name, tool | {"version": version}, arch)
 
-    def _publish_tool(self, path: Path, name: str, tool: dict[str, Any], arch: str, size: int) -> None:
+    def _publish_tool(self, path: Path, name: str, tool: dict[str, Any], arch: str) -> None:
         def expand(text: str) -> str:
             return text.replace("{version}", tool["version"]).replace("{arch}", tool.get("arch", {}).get(arch, arch))
 
-        content = stand_in(name, tool["version"], expand(tool.get("unpack", "")), size)
+        content = stand_in(name, tool["version"], expand(tool.get("unpack", "")), self._sizes.get(name, 0))
         if "npm" in tool:
             self._publish_package(expand(tool["npm"]), tool["version"], content)
         else:
@@ -113,7 +117,8 @@ class Releases:
 
 def stand_in(name: str, version: str, unpack: str, size: int = 0) -> bytes:
     """A program that prints its version, packed as the tool is: alone, in an archive, or in a folder `go/bin`."""
-    program = f"#!/bin/sh\necho '{name} version {version}'\n".encode() + b"#" * size
+    program = f"#!/bin/sh\necho '{name} version {version}'\nexit\n".encode()
+    program += random.Random(f"{name} {version}").randbytes(size)  # incompressible, as programs nearly are
     if not unpack:
         return program
     members = {"go/bin/go": program} if unpack == "go" else {unpack: program}
