@@ -31,7 +31,8 @@ def deregister(environment: Environment, steps: Steps, *, running: bool) -> None
     if not running:
         steps.say(
             "The cluster does not run, so runners that it may have had stay registered at GitHub. To have them gone"
-            f" there: {just_command()} start && {just_command()} delete-arc first, or {_by_hand(_team_url(environment))}"
+            f" there: {just_command()} start && {just_command()} delete-arc, then {just_command()} delete;"
+            f" or {_by_hand(_team_url(environment))}"
         )
         return
     kube = kube_of(environment)
@@ -59,9 +60,8 @@ def _take_off(kube: Kube, registered: list[Resource], steps: Steps) -> None:
         lines = kube.log(namespace=CONTROLLER_NAMESPACE, target=f"--selector={CONTROLLER_SELECTOR}", since=since)
         cause = find_cause(lines)
         why = cause.what if cause else "The controller did not do it in time."
-        steps.say(
-            f"{names} stays registered at GitHub. {why} The cluster is deleted all the same; {_by_hand(registered[0]['spec']['githubConfigUrl'])}"
-        )
+        by_hand = _by_hand(registered[0]["spec"]["githubConfigUrl"])
+        steps.say(f"{names} stays registered at GitHub. {why} The cluster is deleted all the same; {by_hand}")
 
 
 def busy_runners(environment: Environment) -> int:

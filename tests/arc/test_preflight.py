@@ -11,7 +11,7 @@ import pytest
 from arc.conftest import Settings
 from arc.test_state import CONTROLLER, scale_set, whole
 
-from envkit import arc_preflight
+from envkit import arc_credentials, arc_preflight
 from envkit.arc_kube import Resources
 from envkit.arc_preflight import find_problems
 from envkit.config import read_environment
@@ -83,7 +83,7 @@ def _no_built_image(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def found(place: Place, root: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     made = settings()
-    monkeypatch.setattr(arc_preflight.arc_credentials, "problems", lambda _: [])
+    monkeypatch.setattr(arc_credentials, "problems", lambda _: [])
     problems, _ = find_problems(read_environment(root), made, place)  # type: ignore[arg-type]
     return [f"{what} {fix}" for what, fix in problems]
 
