@@ -15,6 +15,10 @@ DUE = {
     "k3d.yaml": "k3d.yaml changed. A cluster that exists keeps its old configuration until:\n"
     "    bin/just delete && bin/just create",
     ".env.example": ".env.example changed. Compare it with your .env:\n    diff .env.example .env",
+    "runner/": "The runners' image changed. Where runners are installed:\n    bin/just build-runner && bin/just install-arc",
+    "helm/arc-": "The runners' values changed. Where runners are installed:\n    bin/just install-arc",
+    "ansible/group_vars/": "The version or place of the runners' charts changed. Where runners are installed:\n"
+    "    bin/just install-arc",
 }
 # The marker lines of `git merge-file`, which Copier labels "before updating" and "after updating".
 CONFLICT_MARKER = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
@@ -56,7 +60,7 @@ def report(repository: Path) -> str:
     if open_files := conflicts(repository):
         lines += ["", "These have conflicts. Edit them, then: git add FILE"]
         lines += [f"    {path}" for path in open_files]
-    if due := [sentence for path, sentence in DUE.items() if path in changed]:
+    if due := [sentence for path, sentence in DUE.items() if any(name.startswith(path) for name in changed)]:
         lines += ["", *due]
     return "\n".join(lines)
 

@@ -95,6 +95,20 @@ def test_changed_example_of_local_settings_says_what_to_compare(repository: Path
     assert "Compare it with your .env:\n    diff .env.example .env" in report
 
 
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        ("helm/arc-runners.yaml", "    bin/just install-arc"),
+        ("ansible/group_vars/all.yml", "    bin/just install-arc"),
+        ("runner/tools.toml", "    bin/just build-runner && bin/just install-arc"),
+    ],
+)
+def test_changed_runners_say_what_applies_it(path: str, command: str, repository: Path) -> None:
+    (repository / path).parent.mkdir(parents=True)
+    (repository / path).write_text("x: 1\n", encoding="utf-8")
+    assert after_update.report(repository).splitlines()[-1] == command
+
+
 def test_conflict_is_named(environment: Path, update: Update) -> None:
     file = environment / "k3d.yaml"
     text = file.read_text(encoding="utf-8")
