@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from arc import arc_answers, has_github, prepare_runners
 from pairs import Result, Side, call, compare
 from report import page, plot, table
 from stand_in_releases import Releases
@@ -56,7 +57,7 @@ def main() -> int:
         parser.error(f"no such comparison: {', '.join(unknown)} (there are: {', '.join(COMPARISONS)})")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         workplace = prepare(Path(folder))
-        results = [COMPARISONS[name](workplace, arguments.runs) for name in arguments.names or COMPARISONS]
+        results = [COMPARISONS[name](workplace, arguments.runs) for name in arguments.names or possible()]
     print(f"\n{table(results)}")
     if arguments.save:
         (ROOT / "bench" / "results.md").write_text(page(results), encoding="utf-8")
@@ -65,6 +66,14 @@ def main() -> int:
     if exceeded:
         print(f"\nOver the limit: {', '.join(exceeded)}", file=sys.stderr)
     return 1 if exceeded else 0
+
+
+def possible() -> list[str]:
+    """The comparisons that this machine has the means for."""
+    if has_github():
+        return list(COMPARISONS)
+    print("  install-arc: left out, no GitHub stands in here (LAB_ARC_VERSION is not set)")
+    return [name for name in COMPARISONS if name != "install-arc"]
 
 
 def prepare(folder: Path) -> Workplace:
@@ -262,6 +271,7 @@ def environment(workplace: Workplace) -> Path:
         answers["k3s_image"] = image
     if image := os.environ.get("LAB_RUNNER_IMAGE"):
         answers["runner_base_image"] = image
+    answers |= arc_answers()
     data = [part for key, value in answers.items() for part in ("--data", f"{key}={value}")]
     call(
         ["copier", "copy", "--quiet", "--defaults", "--trust", *data, workplace.template, repository],
@@ -283,6 +293,25 @@ def free_ports(number: int) -> list[int]:
             item.close()
 
 
+def install_arc(workplace: Workplace, runs: int) -> Result:
+    """`just install-arc` to the first idle runner against the same charts by Helm and kubectl, on a running cluster."""
+    repository = environment(workplace)
+    try:
+        call(["just", "create"], env=workplace.env, cwd=repository)
+        runners = prepare_runners(
+            repository, workplace.env, workplace.folder / "home" / ".kube" / f"k3d-{_CLUSTER}.yaml"
+        )
+        return compare(
+            "install-arc",
+            Side("just install-arc", runners.by_envkit, runners.remove),
+            Side("helm and kubectl by hand", runners.by_hand, runners.remove),
+            runs=runs,
+            limit=1.3,
+        )
+    finally:
+        call(["just", "--yes", "clean"], env=workplace.env, cwd=repository)
+
+
 def _quietly(argv: list[str], workplace: Workplace, cwd: Path) -> None:
     call(argv, env=workplace.env, cwd=cwd)
 
@@ -292,6 +321,7 @@ COMPARISONS: dict[str, Callable[[Workplace, int], Result]] = {
     "no-op-create": no_op_create,
     "cold-create": cold_create,
     "one-tool-bumped": one_tool_bumped,
+    "install-arc": install_arc,
 }
 
 if __name__ == "__main__":
