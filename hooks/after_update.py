@@ -15,7 +15,8 @@ DUE = {
     "k3d.yaml": "k3d.yaml changed. A cluster that exists keeps its old configuration until:\n"
     "    bin/just delete && bin/just create",
     ".env.example": ".env.example changed. Compare it with your .env:\n    diff .env.example .env",
-    "runner/": "The runners' image changed. Where runners are installed:\n    bin/just build-runner && bin/just install-arc",
+    "runner/": "The runners' image changed. Where runners are installed:\n"
+    "    bin/just build-runner && bin/just install-arc",
     "helm/arc-": "The runners' values changed. Where runners are installed:\n    bin/just install-arc",
     "ansible/group_vars/": "The version or place of the runners' charts changed. Where runners are installed:\n"
     "    bin/just install-arc",
