@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from arc import arc_answers, has_github, prepare_runners
 from pairs import Result, Side, call, compare
 from report import page, plot, table
+from runners import arc_answers, has_github, prepare_runners
 from stand_in_releases import Releases
 
 ROOT = Path(__file__).resolve().parent.parent

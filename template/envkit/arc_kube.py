@@ -59,13 +59,16 @@ class Kube:
     Attributes:
         kubeconfig: The file.
         context: The context in it.
+        seconds: How long a call may take.
     """
 
     kubeconfig: Path
     context: str
+    seconds: float = _SECONDS
 
-    def run(self, *arguments: str, timeout: float = _SECONDS) -> str:
+    def run(self, *arguments: str, timeout: float | None = None) -> str:
         """What kubectl prints. Raises CommandFailedError."""
+        timeout = timeout or self.seconds
         return capture(
             [
                 "kubectl",
@@ -165,9 +168,9 @@ class Kube:
             return []
 
 
-def kube_of(environment: Environment) -> Kube:
+def kube_of(environment: Environment, *, seconds: float = _SECONDS) -> Kube:
     """The calls for an environment's cluster."""
-    return Kube(kubeconfig_paths(environment.context).host, environment.context)
+    return Kube(kubeconfig_paths(environment.context).host, environment.context, seconds)
 
 
 def labels(resource: Resource) -> dict[str, str]:

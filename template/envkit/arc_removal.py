@@ -17,6 +17,9 @@ from envkit.progress import Steps
 _SECONDS = 45
 """How long GitHub may take to let the scale sets go. Without a job on them it takes two."""
 
+_LOOK_SECONDS = 4
+"""How long a cluster that is to be stopped may take to tell of its runners."""
+
 
 def deregister(environment: Environment, steps: Steps, *, running: bool) -> None:
     """Takes all scale sets off GitHub before their cluster is deleted; where that cannot be, says so and what is left.
@@ -70,8 +73,9 @@ def busy_runners(environment: Environment) -> int:
         return 0
     from envkit.arc_kube import RUNNERS, status
 
+    kube = kube_of(environment, seconds=_LOOK_SECONDS)
     try:
-        return sum(bool(status(item).get("jobId")) for item in kube_of(environment).get(RUNNERS, "--all-namespaces"))
+        return sum(bool(status(item).get("jobId")) for item in kube.get(RUNNERS, "--all-namespaces"))
     except UserError:
         return 0
 

@@ -52,7 +52,7 @@ def environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
 
 
 def told(kube: FakeKube, environment: Environment, monkeypatch: pytest.MonkeyPatch, *, running: bool = True) -> str:
-    monkeypatch.setattr(arc_removal, "kube_of", lambda _: kube)
+    monkeypatch.setattr(arc_removal, "kube_of", lambda *_, **__: kube)
     shown = io.StringIO()
     with Steps(shown) as steps:
         deregister(environment, steps, running=running)
@@ -86,7 +86,7 @@ def test_cluster_that_cannot_be_asked_may_have_runners(
 
 def test_busy_runners_are_told_of_before_a_stop(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     kube = FakeKube((runner("a", jobId="x"), runner("b", ready=True)))
-    monkeypatch.setattr(arc_removal, "kube_of", lambda _: kube)
+    monkeypatch.setattr(arc_removal, "kube_of", lambda *_, **__: kube)
     said: list[str] = []
     warn_of_busy_runners(environment, said.append)
     assert ["with a job: 1" in line for line in said] == [True]
