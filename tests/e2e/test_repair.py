@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from e2e.conftest import NewEnvironment
 from e2e.generated import Generated
-from e2e.machine import docker
+from e2e.machine import docker, wait_until
 from e2e.workload import assert_it_works, deploy, image_name, pull, push_hello
 
 pytestmark = pytest.mark.e2e
@@ -103,6 +103,9 @@ def test_what_was_removed_by_hand_is_made_anew(
     assert {name: now[name] for name in kept} == kept
     _assert_agents_join_at_the_server(running)
     _assert_all_is_well(running, deployed)
+    docker("restart", running.load_balancer)  # it would not start with the name of a node that is gone
+    wait_until("the API answers", lambda: running.kubectl("get", "--raw=/readyz", check=False) == "ok")
+    assert_it_works(running, deployed[1])
 
 
 def test_the_repaired_cluster_stops_and_starts(running: Generated, deployed: tuple[str, str]) -> None:
