@@ -271,7 +271,7 @@ class Reconciler:
             "metadata": {"name": "local-registry-hosting", "namespace": "kube-public"},
             "data": {"localRegistryHosting.v1": "".join(f'{key}: "{value}"\n' for key, value in hosting.items())},
         }
-        self._session.kubectl("apply", "--filename=-", stdin=json.dumps(manifest))
+        self._session.kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", stdin=json.dumps(manifest))
 
     # -- ending -------------------------------------------------------------------------------------------------
 
