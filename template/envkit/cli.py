@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,23 +31,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
-        return run(arguments)
+        status = run(arguments)
+        sys.stdout.flush()
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(
-            f"\nInterrupted. Nothing is lost: `{just_command()} create` continues from what is there,"
-            f" `{just_command()} status` shows it.",
-            file=sys.stderr,
-        )
+        print(_interrupted(arguments.command), file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of a pipe went away, as in `just status | head`
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor may Python's own flush fail at the end
         return 141
     except OSError as error:  # a full disk, a folder that is not writable
         print(UserError(f"{error.strerror or error}.", str(error.filename or ""), _LOOK_AT_DISK), file=sys.stderr)
         return 1
+    return status
+
+
+def _interrupted(command: str) -> str:
+    again = command if command in ("delete", "clean", "install", "push", "stop") else "create"
+    return (
+        f"\nInterrupted. Nothing is lost: `{just_command()} {again}` continues from what is there,"
+        f" `{just_command()} status` shows it."
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, command=name)
         return command
 
     setup = add("setup", _setup, "install, create and install-lens in one")
@@ -146,7 +153,7 @@ def _clean(_: argparse.Namespace) -> int:
 
     with _session("clean") as session:
         removed = delete(session, registry_data=True)
-        removed += remove_local_images(session.environment)
+        removed += remove_local_images(session)
         removed += remove_built_images(session.environment)
     _print_removed(removed)
     return 0

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from envkit.errors import CommandFailedError, UserError
 from envkit.files import write_private
-from envkit.kubeconfig import KubeconfigPaths, devcontainer_kubeconfig, has_current_entries, merge, unmerge
+from envkit.kubeconfig import (
+    KubeconfigPaths,
+    devcontainer_kubeconfig,
+    developers_kubeconfigs,
+    has_current_entries,
+    merge,
+    unmerge,
+)
 from envkit.process import capture
 from envkit.session import Session
 
@@ -62,8 +69,9 @@ def remove_kubeconfigs(session: Session) -> list[str]:
         if path.exists():
             path.unlink()
             removed.append(str(path))
-    if unmerge(paths.merged, session.environment.context):
-        removed.append(f"context {session.environment.context} in {paths.merged}")
+    # $KUBECONFIG may have named another file when the cluster was created.
+    context = session.environment.context
+    removed.extend(f"context {context} in {path}" for path in developers_kubeconfigs() if unmerge(path, context))
     return removed
 
 

@@ -6,7 +6,7 @@ from envkit import preflight
 from envkit.environment import load_environment
 from envkit.errors import UserError
 from envkit.localhost_names import resolves
-from envkit.observation import Observation, observe
+from envkit.observation import observe
 from envkit.paths import ROOT, just_command
 from envkit.preflight import Check, Verdict
 from envkit.report import new_table, plain, print_report
@@ -23,14 +23,16 @@ def diagnose() -> list[Check]:
     checks.append(preflight.check_config(environment))
     docker = preflight.check_docker()
     checks.append(docker)
+    own: frozenset[int] = frozenset()
     if docker.verdict is Verdict.OK:
-        observation = observe(environment)
-        checks += preflight.check_resources(environment)
-        checks += preflight.check_names(environment, observation)
-        checks += preflight.check_leftovers(environment, observation)
-        own = preflight.own_published_ports(observation)
-    else:
-        observation, own = Observation((), None), frozenset()
+        try:
+            observation = observe(environment)
+            checks += preflight.check_resources(environment)
+            checks += preflight.check_names(environment, observation)
+            checks += preflight.check_leftovers(environment, observation)
+            own = preflight.own_published_ports(observation)
+        except UserError as error:  # the engine went away, or refuses to describe one of its objects
+            checks.append(Check("Docker", Verdict.FAIL, f"{error.what} {error.why}", error.next_step))
     checks += preflight.check_inotify()
     checks += preflight.check_ports(environment.ports, own)
     checks.append(_check_registry_name(f"{environment.registry.name}.localhost"))

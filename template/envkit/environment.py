@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -130,7 +131,7 @@ class Environment:
     @property
     def config_hash(self) -> str:
         """Identifies the effective configuration; 16 hexadecimal digits."""
-        return hashlib.sha256(canonical_json(self.effective).encode()).hexdigest()[:16]
+        return hashlib.sha256(canonical_json(sorted(flattened(self.effective))).encode()).hexdigest()[:16]
 
     def port(self, variable: str) -> int | None:
         """The port that a name in `.env` stands for, e.g. `HTTP_PORT`."""
@@ -140,6 +141,18 @@ class Environment:
 def canonical_json(value: object) -> str:
     """JSON in one spelling, so that equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+
+
+def flattened(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Every value of a document with its path, e.g. `("ports[0].port", "127.0.0.1:80:80")`.
+
+    Values are compared as text, and without white space at their ends: `5050` and `"5050"` mean the same to k3d.
+    """
+    if isinstance(value, Mapping) and value:
+        return [pair for key, part in value.items() for pair in flattened(part, f"{prefix}.{key}" if prefix else key)]
+    if isinstance(value, list) and value:
+        return [pair for i, part in enumerate(value) for pair in flattened(part, f"{prefix}[{i}]")]
+    return [(prefix, value.strip() if isinstance(value, str) else canonical_json(value))]
 
 
 def parse_port_mapping(mapping: str) -> tuple[str, int, int]:

@@ -54,6 +54,12 @@ def kubeconfig_paths(context: str) -> KubeconfigPaths:
     return KubeconfigPaths(folder / f"{context}.yaml", folder / f"{context}.devcontainer.yaml", merged)
 
 
+def developers_kubeconfigs() -> list[Path]:
+    """Every file in which a developer's contexts may stand: those that `$KUBECONFIG` names now, and the usual one."""
+    named = [Path(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
+    return list(dict.fromkeys([*named, Path.home() / ".kube" / "config"]))
+
+
 def devcontainer_kubeconfig(host_kubeconfig: str, load_balancer: str) -> str:
     """The same kubeconfig with the address that holds on the cluster's network.
 

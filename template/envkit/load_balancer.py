@@ -39,7 +39,7 @@ def run_load_balancer_container(environment: Environment, server: Container, nod
     labels |= {"app": "k3d", CLUSTER_LABEL: environment.cluster, ROLE_LABEL: "loadbalancer"}
     version = labels.get("k3d.version", "").lstrip("v")
     api = next(use for use in environment.ports if use.variable == "API_PORT")
-    mappings = [(p["port"], parse_port_mapping(p["port"])) for p in environment.effective.get("ports", [])]
+    mappings = [(text, parse_port_mapping(text)) for text in _balanced_ports(environment)]
     docker(
         "create",
         f"--name={environment.load_balancer}",
@@ -66,12 +66,17 @@ def image_of_load_balancer(k3d_version: str) -> str:
     return os.environ.get("K3D_IMAGE_LOADBALANCER") or f"ghcr.io/k3d-io/k3d-proxy:{tag}"
 
 
+def _balanced_ports(environment: Environment) -> list[str]:
+    """The port mappings that lead through the load balancer; k3d binds the others to single nodes."""
+    entries = environment.effective.get("ports") or []
+    return [entry["port"] for entry in entries if any("loadbalancer" in name for name in entry.get("nodeFilters", []))]
+
+
 def _targets(environment: Environment, nodes: Sequence[Container]) -> str:
     servers = sorted(node.name for node in nodes if node.role == "server")
     every = servers + sorted(node.name for node in nodes if node.role == "agent")
     ports = {"6443.tcp": servers}
-    for entry in environment.effective.get("ports", []):
-        text = entry["port"]
+    for text in _balanced_ports(environment):
         protocol = text.partition("/")[2] or "tcp"
         ports[f"{parse_port_mapping(text)[2]}.{protocol}"] = every
     return yaml.safe_dump({"ports": ports, "settings": {"workerConnections": _WORKER_CONNECTIONS}}, sort_keys=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from envkit.engine import docker, remove_containers
+import json
+import time
+
+from envkit.engine import Container, docker, remove_containers
 from envkit.errors import UserError
 from envkit.load_balancer import run_load_balancer_container, update_targets
-from envkit.observation import Observation, ask_api
+from envkit.observation import Observation
 from envkit.paths import just_command
 from envkit.progress import Step
 from envkit.registry import run_registry_container, wait_until_it_answers
@@ -14,6 +17,9 @@ from envkit.state import Assessment
 
 _REGISTRY_SECONDS = 30
 _MOST_AGENTS = 1000
+_API_SECONDS = 60
+_KUBECTL_SECONDS = 20
+_POLL = 0.2
 
 
 def add_missing_parts(session: Session, observation: Observation, assessment: Assessment) -> list[str]:
@@ -39,28 +45,81 @@ def add_missing_parts(session: Session, observation: Observation, assessment: As
             run_registry_container(session.environment)
             wait_until_it_answers(session.environment.registry, _REGISTRY_SECONDS)
         actions.append("made the registry anew")
-    if "loadbalancer" in missing:
-        with session.steps.step("Making the load balancer anew"):
-            remove_containers([session.environment.load_balancer])
-            run_load_balancer_container(session.environment, server, session.containers()[0])
-        actions.append("made the load balancer anew")
+    balancer_is_missing = "loadbalancer" in missing
     if number := missing.get("agent", 0):
         agents = "an agent" if number == 1 else f"{number} agents"
         with session.steps.step(f"Adding {agents}") as step:
             # Made by a k3d that was killed before it could give them their files.
-            remove_containers(node.name for node in observation.role("agent") if node.state == "created")
+            unfinished = [node.name for node in observation.role("agent") if node.state == "created"]
+            remove_containers(unfinished)
+            if len(unfinished) == len(observation.role("agent")):
+                # k3d would have the first agent join through the load balancer, which it starts after the agents:
+                # such a cluster never starts again. Without a load balancer it takes the server.
+                remove_containers([session.environment.load_balancer])
+                balancer_is_missing = True
+            _forget_lost_nodes(session, server)
             for _ in range(number):
                 _add_agent(session, step)
-            update_targets(session.environment, session.containers()[0])
+            if not balancer_is_missing:
+                update_targets(session.environment, session.containers()[0])
         actions.append(f"added {agents}")
+    if balancer_is_missing:
+        with session.steps.step("Making the load balancer anew"):
+            remove_containers([session.environment.load_balancer])
+            run_load_balancer_container(session.environment, server, session.containers()[0])
+        actions.append("made the load balancer anew")
+    if not stopped:  # k3d will start the others, and write the records then
+        _correct_dns_records(session, server)
     return actions
+
+
+def _forget_lost_nodes(session: Session, server: Container) -> None:
+    """Takes nodes without a container out of Kubernetes, which would refuse a new node of such a name."""
+    names = _kubectl_inside(server, "get", "nodes", "--output=jsonpath={.items[*].metadata.name}").split()
+    if lost := sorted(set(names) - {node.name for node in session.containers()[0]}):
+        _kubectl_inside(server, "delete", "node", *lost, "--ignore-not-found")
+
+
+def _correct_dns_records(session: Session, server: Container) -> None:
+    """Tells the cluster's DNS the addresses of the new containers.
+
+    k3d writes them whenever it starts a cluster (`ClusterStart` in `pkg/client/cluster.go`); to start a cluster anew
+    for them would interrupt what runs in it.
+    """
+    nodes, registry = session.containers()
+    parts = [part for part in (*nodes, registry) if part]
+    present = {part.name: part.addresses.get(session.environment.network, "") for part in parts}
+    coredns = ("configmap", "coredns", "--namespace=kube-system")
+    before = _kubectl_inside(server, "get", *coredns, "--output=jsonpath={.data.NodeHosts}")
+    records = {name: line.split()[0] for line in before.splitlines() for name in line.split()[1:]}
+    records = {name: address for name, address in records.items() if not _was_agent(session, name) or name in present}
+    records |= {name: address for name, address in present.items() if address}
+    text = "".join(f"{address} {name}\n" for name, address in records.items())
+    patch = json.dumps({"data": {"NodeHosts": text}})
+    _kubectl_inside(server, "patch", *coredns, "--type=merge", f"--patch={patch}")
+
+
+def _was_agent(session: Session, name: str) -> bool:
+    return name.startswith(f"{session.environment.context}-agent-")
+
+
+def _kubectl_inside(server: Container, *arguments: str) -> str:
+    """Runs kubectl in the server's container, because the way through the load balancer may be missing too.
+
+    A server that has just been started gets its time.
+    """
+    deadline = time.monotonic() + _API_SECONDS
+    while True:
+        try:
+            return docker("exec", server.name, "kubectl", *arguments, timeout=_KUBECTL_SECONDS)
+        except UserError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL)
 
 
 def _add_agent(session: Session, step: Step) -> None:
     present = {node.name for node in session.containers()[0]}
-    for name in set(ask_api(session.kubeconfigs.host).ready or {}) - present:
-        # A new node of this name comes with a new password; Kubernetes would refuse it.
-        session.kubectl("delete", "node", name, "--ignore-not-found")
     # k3d appends -0 to the name that it is given, so only the first agent can get its old name back.
     prefix = f"{session.environment.cluster}-agent"
     names = (prefix if i == 0 else f"{prefix}-{i}" for i in range(_MOST_AGENTS))

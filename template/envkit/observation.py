@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -83,7 +84,7 @@ def observe(environment: Environment) -> Observation:
     kubeconfig = kubeconfig_paths(environment.context).host
     with ThreadPoolExecutor(max_workers=8) as pool:
         # Asked before it is known whether the cluster runs: on the usual morning it does, and this is the slowest part.
-        api = pool.submit(ask_api, kubeconfig) if kubeconfig.exists() else None
+        api = pool.submit(ask_api, kubeconfig) if os.access(kubeconfig, os.R_OK) else None
         asked = pool.submit(answers, environment.registry.port)
         containers = k3d_containers()
         nodes, registry = split(containers, environment)

@@ -36,7 +36,10 @@ def clashes(
         found.append(Clash("Cluster name", detail, fix))
     if registry and registry.cluster not in ("", environment.cluster):
         detail = f"the container {registry.name} belongs to the cluster {registry.cluster}"
-        fix = "Give this one another name: registries.create.name in k3d.yaml"
+        fix = (
+            "Give this one another name (registries.create.name in k3d.yaml), or if that was this environment's own "
+            f"cluster before it was renamed: k3d cluster delete {registry.cluster}"
+        )
         found.append(Clash("Registry name", detail, fix))
     return found
 

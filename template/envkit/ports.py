@@ -38,6 +38,16 @@ def is_busy(address: str, port: int, protocol: str = "tcp") -> bool:
         return probe.connect_ex(("127.0.0.1" if address == ALL_INTERFACES else address, port)) == 0
 
 
+def is_own_address(address: str) -> bool:
+    """Whether something can listen on an address of this machine."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError as error:
+            return error.errno != errno.EADDRNOTAVAIL
+    return True
+
+
 def owner_of(port: int) -> str:
     """Who listens on a port: a container, or a process with its number where that may be read."""
     try:

@@ -16,7 +16,7 @@ from envkit.errors import UserError
 from envkit.observation import Observation
 from envkit.ownership import clashes
 from envkit.paths import ROOT, just_command
-from envkit.ports import change_hint, free_port_for, is_busy, owner_of
+from envkit.ports import change_hint, free_port_for, is_busy, is_own_address, owner_of
 
 _MEMORY_BASE, _MEMORY_AGENT = 2 * 2**30, 2**29
 _INOTIFY = {"max_user_instances": 512, "max_user_watches": 65536}
@@ -147,6 +147,10 @@ def check_ports(uses: Sequence[PortUse], own_ports: frozenset[int] = frozenset()
         where = f"{use.purpose} on {use.address}:{use.number}"
         if use.number in own_ports:
             checks.append(Check(f"Port {use.number}", Verdict.OK, f"{where}: held by this environment"))
+        elif not is_own_address(use.address):
+            detail = f"{where}: this machine has no address {use.address}"
+            fix = f"127.0.0.1:{use.number} in place of {use.address}:{use.number} in k3d.yaml"
+            checks.append(Check(f"Port {use.number}", Verdict.WARN, detail, fix))
         elif is_busy(use.address, use.number, use.protocol):
             detail = f"{where}: held by {owner_of(use.number)}"
             checks.append(Check(f"Port {use.number}", Verdict.FAIL, detail, _move(use, taken)))

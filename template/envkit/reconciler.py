@@ -115,6 +115,7 @@ class Reconciler:
                 )
             self._create(observation)
         elif state is State.PARTIAL:
+            self._check_machine(observation, "repaired")
             self._actions += add_missing_parts(self._session, observation, assessment)
         elif state is State.STOPPED:
             self._start(observation)
@@ -167,7 +168,7 @@ class Reconciler:
     def _create(self, observation: Observation) -> None:
         from envkit.config import k3d_input
 
-        self._check_machine(observation, creating=True)
+        self._check_machine(observation, "created")
         if observation.nodes or observation.registry:
             remove_unfinished(self._session, observation)
             self._actions.append("removed an unfinished creation")
@@ -179,9 +180,13 @@ class Reconciler:
         self._actions.append("created the cluster")
 
     def _start(self, observation: Observation) -> None:
-        self._check_machine(observation, creating=False)
+        self._check_machine(observation, "started")
         with self._session.steps.step("Starting the cluster") as step:
-            self._k3d_start(step)
+            parts = [part for part in (*observation.nodes, observation.registry) if part]
+            if paused := [part.name for part in parts if part.state == "paused"]:
+                docker("unpause", *paused)  # k3d cannot start what is paused
+            if any(part.state not in ("running", "paused") for part in parts):
+                self._k3d_start(step)
         self._actions.append("started the cluster")
 
     def _restart(self, assessment: Assessment) -> None:
@@ -195,17 +200,23 @@ class Reconciler:
     def _k3d_start(self, step: Step) -> None:
         self._session.k3d(step, "cluster", "start", self._environment.cluster, "--wait", "--timeout=300s")
 
-    def _check_machine(self, observation: Observation, *, creating: bool) -> None:
-        """Refuses before anything is made or started; raises UserError with every problem in one list."""
+    def _check_machine(self, observation: Observation, action: str) -> None:
+        """Refuses before anything is made or started; raises UserError with every problem in one list.
+
+        Args:
+            observation: What is there.
+            action: `created`, `repaired` or `started`.
+        """
         from envkit import preflight
 
         with self._session.steps.step("Checking this machine"):
             own = preflight.own_published_ports(observation)
             checks = preflight.check_names(self._environment, observation)
-            if creating:
+            if action == "created":
                 checks.append(preflight.check_config(self._environment))
                 checks += preflight.check_resources(self._environment)
                 checks += preflight.check_inotify()
+            if action != "started":
                 checks += preflight.check_ports(self._environment.ports, own)
             else:
                 # A drifted cluster starts with the ports that it was made with.
@@ -215,7 +226,7 @@ class Reconciler:
                 wanted = {use for uses in published_ports(stopped).values() for use in uses}
                 uses = [use for use in self._environment.ports if (use.address, use.number) in wanted]
                 checks += preflight.check_ports(uses, own)
-            preflight.require(checks, "created" if creating else "started", self._session.steps.say)
+            preflight.require(checks, action, self._session.steps.say)
 
     def _finish(self, observation: Observation) -> None:
         """Sees to what a running cluster still lacks outside itself: registry hint, our marker, kubeconfigs.
@@ -260,7 +271,7 @@ class Reconciler:
             "metadata": {"name": "local-registry-hosting", "namespace": "kube-public"},
             "data": {"localRegistryHosting.v1": "".join(f'{key}: "{value}"\n' for key, value in hosting.items())},
         }
-        self._session.kubectl("apply", "--filename=-", stdin=json.dumps(manifest))
+        self._session.kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", stdin=json.dumps(manifest))
 
     # -- ending -------------------------------------------------------------------------------------------------
 

@@ -69,7 +69,7 @@ def use_of(registry: Registry) -> RegistryUse | None:
             status, body = _get(registry.port, f"/v2/_catalog?n={_CATALOG_PAGE}" + (f"&last={last}" if last else ""))
             page = json.loads(body).get("repositories") or [] if status == HTTPStatus.OK else []
             names += page
-            if len(page) < _CATALOG_PAGE:
+            if len(page) < _CATALOG_PAGE or page[-1] == last:
                 break
             last = page[-1]
     except (OSError, ValueError, AttributeError, TypeError):

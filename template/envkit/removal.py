@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from envkit.cluster_kubeconfigs import remove_kubeconfigs
 from envkit.engine import docker, inspect, remove_containers
-from envkit.environment import Environment
+from envkit.errors import CommandFailedError
 from envkit.observation import Observation
 from envkit.ownership import refuse_clashes
 from envkit.session import Session
@@ -82,16 +82,23 @@ def remove_network(session: Session) -> list[str]:
     return [f"network {name}"]
 
 
-def remove_local_images(environment: Environment) -> list[str]:
+def remove_local_images(session: Session) -> list[str]:
     """Removes the names that local images have for this environment's registry; returns what was removed.
 
     An image that has another name too stays under that name.
     """
-    hosts = (*environment.registry.host_names, *environment.registry.cluster_names)
+    registry = session.environment.registry
+    hosts = (*registry.host_names, *registry.cluster_names)
     names = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
     prefixes = tuple(f"{host}/" for host in hosts)
     # Of an image whose tag has moved on, Docker lists the rest as NAME:<none>, which is no name to remove it by.
     owned = [name for name in names if name.startswith(prefixes) and not name.endswith(":<none>")]
-    if owned:
-        docker("rmi", *owned, timeout=_SECONDS)
-    return [f"image {name}" for name in owned]
+    removed = []
+    for name in owned:
+        try:
+            docker("rmi", name, timeout=_SECONDS)
+        except CommandFailedError as error:  # a container of somebody's runs from it
+            session.steps.say(f"The image {name} stays: {error.output}")
+        else:
+            removed.append(f"image {name}")
+    return removed

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from envkit.environment import Environment, canonical_json
+from envkit.environment import Environment, flattened
 from envkit.observation import HOST_RECORD, Observation, present_registry
 
 
@@ -82,20 +82,12 @@ def drift_between(created_from: Mapping[str, Any] | None, effective: Mapping[str
     """
     if not created_from:
         return ["(what exactly is not known)"]
-    before, after = dict(_flattened(created_from)), dict(_flattened(effective))
+    before, after = dict(flattened(created_from)), dict(flattened(effective))
     return [
         f"{key}: {before.get(key, '(not set)')} -> {after.get(key, '(not set)')}"
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
     ]
-
-
-def _flattened(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    if isinstance(value, Mapping) and value:
-        return [pair for key, part in value.items() for pair in _flattened(part, f"{prefix}.{key}" if prefix else key)]
-    if isinstance(value, list) and value:
-        return [pair for i, part in enumerate(value) for pair in _flattened(part, f"{prefix}[{i}]")]
-    return [(prefix, value.strip() if isinstance(value, str) else canonical_json(value))]
 
 
 def _missing(observation: Observation, config: Mapping[str, Any]) -> dict[str, int]:

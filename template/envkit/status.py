@@ -172,7 +172,7 @@ def _status(
         kubernetes=", ".join(api.versions) if api else "",
         image=environment.image,
         nodes=tuple(_node(node, ready) for node in sorted(observation.nodes, key=_order)),
-        ports={use.purpose: f"{use.address}:{use.number}" for use in environment.ports},
+        ports=_ports(environment),
         registry={
             "host": registry.host_names[0],
             "container": observation.registry.state if observation.registry else "absent",
@@ -185,6 +185,14 @@ def _status(
         drift=tuple(drift),
         next_step=next_step or _next_step(state, drift),
     )
+
+
+def _ports(environment: Environment) -> dict[str, str]:
+    ports: dict[str, str] = {}
+    for use in environment.ports:
+        purpose = use.purpose if use.purpose not in ports else f"{use.purpose} ({use.number})"
+        ports[purpose] = f"{use.address}:{use.number}"
+    return ports
 
 
 def _node(node: Container, ready: dict[str, bool] | None) -> NodeStatus:

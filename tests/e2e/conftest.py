@@ -9,16 +9,21 @@ from typing import Any
 
 import pytest
 from e2e.generated import Generated, generate
-from e2e.machine import missing_part, skip_without
+from e2e.machine import inspect, missing_part, skip_without
+from e2e.workload import HELLO_IMAGE
 
 NewEnvironment = Callable[..., Generated]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _machine() -> None:
-    """Docker, k3d, kubectl and Helm are there; otherwise the tests are skipped, or fail with E2E=required."""
+    """Docker, the tools and the image are there; otherwise the tests are skipped, or fail with E2E=required."""
     if missing := missing_part():
         skip_without(missing)
+    if not inspect("image", HELLO_IMAGE):
+        skip_without(
+            f"Docker has no image {HELLO_IMAGE} (E2E_HELLO_IMAGE names another; workload.py says what it must do)"
+        )
 
 
 @pytest.fixture(scope="session")

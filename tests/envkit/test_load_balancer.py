@@ -17,7 +17,11 @@ EVERY = [SERVER, *AGENTS]
 @pytest.fixture
 def shop(tmp_path: Path) -> Environment:
     text = K3D_YAML.replace(
-        "registries:\n", "  - port: 127.0.0.1:5353:53/udp\n  - port: '[::1]:9000:9000'\nregistries:\n"
+        "registries:\n",
+        "  - {port: '127.0.0.1:5353:53/udp', nodeFilters: [loadbalancer]}\n"
+        "  - {port: '[::1]:9000:9000', nodeFilters: ['loadbalancer:*']}\n"
+        "  - {port: '127.0.0.1:9100:9100', nodeFilters: ['server:0:direct']}\n"  # a node's own, not the balancer's
+        "registries:\n",
     )
     return sample_environment(tmp_path / "shop", k3d_yaml=text)
 

@@ -65,7 +65,7 @@ def test_a_network_stays_while_somebody_elses_container_is_attached(
     assert ("docker network rm k3d-shop" in machine.calls) is bool(removed)
 
 
-def test_only_names_of_this_environments_registry_are_removed(machine: Machine, shop: Environment) -> None:
+def test_only_names_of_this_environments_registry_are_removed(machine: Machine, session: Session) -> None:
     own = ["localhost:5050/app:1", "k3d-shop-registry.localhost:5050/team/app:2", "k3d-shop-registry:5000/app:3"]
     others = [
         "app:1",
@@ -76,14 +76,26 @@ def test_only_names_of_this_environments_registry_are_removed(machine: Machine, 
     ]
     machine.add("docker", f"[ $2 = ls ] && printf '%s\\n' {' '.join(repr(name) for name in [*own, *others])}; exit 0")
 
-    assert removal.remove_local_images(shop) == [f"image {name}" for name in own]
-    assert machine.calls[-1] == f"docker rmi {' '.join(own)}"
+    assert removal.remove_local_images(session) == [f"image {name}" for name in own]
+    assert machine.calls[1:] == [f"docker rmi {name}" for name in own]
 
 
-def test_no_images_are_no_call(machine: Machine, shop: Environment) -> None:
+def test_an_image_in_use_stays_and_keeps_no_other_from_being_removed(machine: Machine, session: Session) -> None:
+    machine.add(
+        "docker",
+        "case $2 in\n"
+        "ls) printf '%s\\n' localhost:5050/used:1 localhost:5050/free:1 ;;\n"
+        "*used:1) echo 'conflict: a container uses it' >&2; exit 1 ;;\n"
+        "esac",
+    )
+
+    assert removal.remove_local_images(session) == ["image localhost:5050/free:1"]
+
+
+def test_no_images_are_no_call(machine: Machine, session: Session) -> None:
     machine.add("docker", "exit 0")
 
-    assert removal.remove_local_images(shop) == []
+    assert removal.remove_local_images(session) == []
     assert len(machine.calls) == 1
 
 
