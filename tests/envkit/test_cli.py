@@ -164,9 +164,9 @@ def test_messages_name_the_just_that_works_here(
 def test_no_command_ends_in_a_traceback_where_docker_is_missing(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [command, "app"] if command == "push" else [command]
+    needed = {"push": ["app"], "arc-plan": ["install"]}
 
-    code = cli.main(arguments)
+    code = cli.main([command, *needed.get(command, [])])
 
     captured = capsys.readouterr()
     assert code == (0 if command == "status" else 1) or command == "install-lens"
