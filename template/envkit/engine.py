@@ -18,8 +18,9 @@ from envkit.errors import TIMED_OUT, CommandFailedError, UserError
 from envkit.paths import just_command
 from envkit.process import capture, require_tool, tool_environment
 
-TIMEOUT = 5.0
-"""Seconds after which the engine counts as dead; a healthy one answers a listing within a tenth of one."""
+TIMEOUT = 20.0
+"""Seconds after which the engine counts as dead. A healthy one answers a listing within a tenth of a second, on a
+machine that is busy with builds within several."""
 
 _LISTING_TRIES = 5
 
@@ -74,7 +75,7 @@ class Container:
         return self.state == "running"
 
 
-def k3d_containers() -> list[Container]:
+def k3d_containers(timeout: float = TIMEOUT) -> list[Container]:
     """Every container that k3d made, of any cluster, running or not.
 
     The listing leaves out the containers' variables and most labels on purpose: they hold the cluster's token.
@@ -82,11 +83,11 @@ def k3d_containers() -> list[Container]:
     Raises UserError where the engine does not answer.
     """
     for _ in range(_LISTING_TRIES):
-        idents = docker("ps", "--all", "--quiet", "--no-trunc", "--filter", "label=app=k3d").split()
+        idents = docker("ps", "--all", "--quiet", "--no-trunc", "--filter", "label=app=k3d", timeout=timeout).split()
         if not idents:
             return []
         try:
-            text = docker("container", "inspect", "--format", "\t".join(_FIELDS), *idents)
+            text = docker("container", "inspect", "--format", "\t".join(_FIELDS), *idents, timeout=timeout)
         except CommandFailedError:  # one of them was removed in between
             continue
         return [_container(line) for line in text.splitlines()]
@@ -109,7 +110,7 @@ def docker(*arguments: str, timeout: float | None = TIMEOUT, stdin: str | None =
     try:
         return capture(["docker", *arguments], timeout=timeout, stdin=stdin, next_step=f"{just_command()} doctor")
     except CommandFailedError as error:
-        raise _explained(error) from error
+        raise _explained(error, arguments[0]) from error
 
 
 def inspect(kind: str, *names: str) -> list[dict[str, Any]]:
@@ -173,7 +174,7 @@ def _copy(source: str, target: str, archive: bytes = b"") -> subprocess.Complete
         )
     except subprocess.TimeoutExpired as error:
         what = f"`docker cp {source} {target}` did not end within {TIMEOUT * 2:.0f} s."
-        raise _explained(CommandFailedError(what, status=TIMED_OUT, output="")) from error
+        raise _explained(CommandFailedError(what, status=TIMED_OUT, output=""), "cp") from error
 
 
 def published_ports(containers: Sequence[str]) -> dict[str, list[tuple[str, int]]]:
@@ -190,7 +191,7 @@ def published_ports(containers: Sequence[str]) -> dict[str, list[tuple[str, int]
     return ports
 
 
-def _explained(error: CommandFailedError) -> UserError:
+def _explained(error: CommandFailedError, verb: str) -> UserError:
     """The error, or a clearer one where it is about the engine as a whole."""
     text = error.output.lower()
     if "permission denied" in text and "sock" in text:
@@ -199,12 +200,11 @@ def _explained(error: CommandFailedError) -> UserError:
             error.output,
             'sudo usermod -aG docker "$USER"   (then log out and in again)',
         )
-    if (
-        error.status == TIMED_OUT
-        or "cannot connect" in text
-        or "is the docker daemon running" in text
-        or "dial " in text
-    ):
+    if error.status == TIMED_OUT:
+        # Without the rest of the command, which is for programs.
+        why = f"`docker {verb}` did not end in time: the engine hangs, or the machine is very busy."
+        return UserError("Docker does not answer.", why, f"docker ps   (if that hangs too: {_how_to_start()})")
+    if "cannot connect" in text or "is the docker daemon running" in text or "dial " in text:
         return UserError("Docker is not reachable.", error.output or error.what, _how_to_start())
     return error
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from envkit.engine import Container, k3d_containers, published_ports, read_file
+from envkit.engine import TIMEOUT, Container, k3d_containers, published_ports, read_file
 from envkit.environment import Environment, Registry
 from envkit.errors import UserError
 from envkit.kubeconfig import kubeconfig_paths
@@ -76,8 +76,12 @@ class Observation:
         return next(iter(sorted(self.role("server"), key=lambda node: node.name)), None)
 
 
-def observe(environment: Environment) -> Observation:
+def observe(environment: Environment, timeout: float = TIMEOUT) -> Observation:
     """Looks at everything at once; bounded in time even where parts are dead.
+
+    Args:
+        environment: The environment.
+        timeout: Seconds that Docker gets to answer.
 
     Raises UserError where Docker does not answer.
     """
@@ -86,7 +90,7 @@ def observe(environment: Environment) -> Observation:
         # Asked before it is known whether the cluster runs: on the usual morning it does, and this is the slowest part.
         api = pool.submit(ask_api, kubeconfig) if os.access(kubeconfig, os.R_OK) else None
         asked = pool.submit(answers, environment.registry.port)
-        containers = k3d_containers()
+        containers = k3d_containers(timeout)
         nodes, registry = split(containers, environment)
         kubernetes = [node for node in nodes if node.running and node.role in ("server", "agent")]
         verified = bool(nodes) and were_verified(environment.cluster, nodes)

@@ -19,6 +19,9 @@ from envkit.registry import use_of
 from envkit.report import new_table, plain, print_report
 from envkit.state import State, assess, drift_between, is_drifted
 
+_DOCKER_SECONDS = 4.0
+"""A person who asks for the status waits no longer for an engine that does not answer."""
+
 UNKNOWN = "unknown"
 """Stands for the state where Docker does not answer."""
 
@@ -93,7 +96,7 @@ class Status:
 def gather(environment: Environment) -> Status:
     """Looks at everything; where Docker does not answer, says that and what else is known."""
     try:
-        observation = observe(environment)
+        observation = observe(environment, _DOCKER_SECONDS)
     except UserError as error:
         reasons = tuple(part for part in (error.what, *error.why.splitlines()) if part)
         return _status(environment, Observation((), None), state=UNKNOWN, reasons=reasons, next_step=error.next_step)

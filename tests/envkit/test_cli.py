@@ -256,7 +256,7 @@ def test_delete_says_what_it_removed_and_what_stays(
 @pytest.fixture
 def found(shop: Environment, monkeypatch: pytest.MonkeyPatch) -> Callable[[Observation], None]:
     def find(observation: Observation) -> None:
-        monkeypatch.setattr(status, "observe", lambda _: observation)
+        monkeypatch.setattr(status, "observe", lambda *_: observation)
 
     monkeypatch.setattr(status, "read_marker", lambda _: shop.effective | {"agents": 2, "servers": 1, "image": "old"})
     monkeypatch.setattr(status, "use_of", lambda _: RegistryUse(3, 5 * 2**20))

@@ -105,7 +105,7 @@ def shop(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Environment:
     """An environment with a kubeconfig, on a machine where nothing is remembered."""
     shop = sample_environment(machine.folder / "shop")
     whole = healthy(shop)
-    monkeypatch.setattr(observation, "k3d_containers", lambda: [*whole.nodes, whole.registry])
+    monkeypatch.setattr(observation, "k3d_containers", lambda _: [*whole.nodes, whole.registry])
     monkeypatch.setattr(observation, "ask_api", lambda _: whole.api)
     monkeypatch.setattr(observation, "answers", lambda _: True)
     monkeypatch.setattr(observation, "read_file", lambda *_: b"10.0.0.1 host.k3d.internal\n")
@@ -116,7 +116,7 @@ def shop(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Environment:
 
 
 def _find(monkeypatch: pytest.MonkeyPatch, containers: list[Container | None]) -> None:
-    monkeypatch.setattr(observation, "k3d_containers", lambda: containers)
+    monkeypatch.setattr(observation, "k3d_containers", lambda _: containers)
 
 
 def test_a_whole_cluster_is_seen(shop: Environment) -> None:
@@ -154,7 +154,7 @@ def test_a_running_cluster_without_a_kubeconfig_says_so(shop: Environment) -> No
 
 
 def test_a_dead_engine_is_an_error(shop: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> list[Container]:
+    def fail(_: float) -> list[Container]:
         raise UserError("Docker is not reachable.")
 
     monkeypatch.setattr(observation, "k3d_containers", fail)
