@@ -8,6 +8,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from envkit.errors import CommandFailedError, UserError
@@ -18,6 +19,19 @@ from envkit.tool_versions import ansible_python_pin, tool_statuses
 _FOLDER = ROOT / "ansible"
 _VENV = ROOT / ".venv-ansible"
 _REQUIREMENTS = _FOLDER / "requirements.txt"
+
+
+@dataclass(frozen=True)
+class Recap:
+    """What a playbook has done.
+
+    Attributes:
+        changed: How many tasks changed something.
+        changed_tasks: Their names.
+    """
+
+    changed: int
+    changed_tasks: frozenset[str]
 
 
 def prepare_ansible() -> None:
@@ -44,10 +58,8 @@ def prepare_ansible() -> None:
         raise UserError("Ansible could not be installed.", "The lines above say why.", f"{just_command()} install-arc")
 
 
-def run_playbook(
-    name: str, variables: Mapping[str, Any], on_task: Callable[[str], None], *, next_step: str
-) -> dict[str, int]:
-    """Runs a playbook; returns what Ansible counted: `ok`, `changed` and so on.
+def run_playbook(name: str, variables: Mapping[str, Any], on_task: Callable[[str], None], *, next_step: str) -> Recap:
+    """Runs a playbook; returns what it has done.
 
     Args:
         name: The playbook, without `.yml`.
@@ -63,8 +75,8 @@ def run_playbook(
 
     def see(line: str) -> None:
         lines.append(line)
-        if match := re.match(r"TASK \[(.+?)\] \**$", line):
-            on_task(match[1].partition(" : ")[2] or match[1])
+        if task := _task(line):
+            on_task(task)
 
     # Made with mode 0600.
     with tempfile.NamedTemporaryFile("w", suffix=".json", prefix="envkit-arc-", encoding="utf-8") as file:
@@ -83,11 +95,17 @@ def run_playbook(
     return _recap(lines)
 
 
+def _task(line: str) -> str:
+    """The task that begins with this line, without its role; empty where none does."""
+    match = re.match(r"TASK \[(.+?)\] \**$", line)
+    return (match[1].partition(" : ")[2] or match[1]) if match else ""
+
+
 def _failed_task(lines: list[str]) -> str:
     last = ""
     for line in lines:
-        if match := re.match(r"TASK \[(.+?)\] \**$", line):
-            last = match[1].partition(" : ")[2] or match[1]
+        if task := _task(line):
+            last = task
         elif line.startswith(("fatal:", "[ERROR]")):
             return last or "starting"
     return last or "starting"
@@ -102,8 +120,12 @@ def _message(lines: list[str]) -> str:
     return "\n".join(line for line in lines[start:end] if line.strip())[-1500:]
 
 
-def _recap(lines: list[str]) -> dict[str, int]:
-    for line in reversed(lines):
-        if re.match(r"localhost\s+: ok=", line):
-            return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", line)}
-    return {}
+def _recap(lines: list[str]) -> Recap:
+    counted, task, changed = 0, "", set()
+    for line in lines:
+        task = _task(line) or task
+        if line.startswith("changed: "):
+            changed.add(task)
+        if match := re.match(r"localhost\s+: ok=\d+\s+changed=(\d+)", line):
+            counted = int(match[1])
+    return Recap(counted, frozenset(changed))

@@ -26,6 +26,12 @@ from envkit.errors import CommandFailedError, UserError
 from envkit.paths import ROOT, just_command
 from envkit.progress import Steps
 
+_CREDENTIALS_TASK = "Put the credentials into the Secret"
+"""The task of the role arc_runners after whose change all has to be asked for again."""
+
+_SETTLE_SECONDS = 6.0
+"""How long all has to be well after that: the controller starts again, and signs in within a second."""
+
 
 @dataclass(frozen=True)
 class Installed:
@@ -68,8 +74,12 @@ def install(environment: Environment, steps: Steps, *, verify: bool, assume_yes:
             next_step=f"{just_command()} install-arc",
         )
     with steps.step("Waiting for GitHub, the listener and the first runner") as step:
-        state = wait_until_ready(kube, settings.name, since=started, on_state=step.note)
-    return Installed(state, recap.get("changed", 0))
+        # The old listener may run on with the old credentials for a while.
+        has_new_credentials = before.scale_set is not None and _CREDENTIALS_TASK in recap.changed_tasks
+        state = wait_until_ready(
+            kube, settings.name, since=started, on_state=step.note, settle=_SETTLE_SECONDS if has_new_credentials else 0
+        )
+    return Installed(state, recap.changed)
 
 
 def remove(environment: Environment, steps: Steps, *, force: bool) -> tuple[list[str], bool]:
@@ -105,7 +115,7 @@ def remove(environment: Environment, steps: Steps, *, force: bool) -> tuple[list
             recap = run_playbook("delete-arc", {"arc_preflight_facts": plan, "force": force}, step.note, next_step="")
         except CommandFailedError as error:
             raise _not_removed(kube, error, started) from error
-    return plan["delete"]["releases"], recap.get("changed", 0) > 0
+    return plan["delete"]["releases"], recap.changed > 0
 
 
 def plan_for_ansible(environment: Environment, purpose: Literal["install", "delete"]) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from envkit.arc_causes import Cause, error_lines, find_cause
-from envkit.arc_kube import CONTROLLER_SELECTOR, LISTENER_SELECTOR, Kube
+from envkit.arc_kube import Kube
 from envkit.arc_settings import CONTROLLER_NAMESPACE, RUNNERS_NAMESPACE
 from envkit.arc_state import ArcState, assess
 from envkit.errors import CommandFailedError, UserError
@@ -25,7 +25,13 @@ _PULL_SECONDS = 30.0
 
 
 def wait_until_ready(
-    kube: Kube, wanted: str, *, since: datetime, on_state: Callable[[str], None], seconds: float = 300
+    kube: Kube,
+    wanted: str,
+    *,
+    since: datetime,
+    on_state: Callable[[str], None],
+    seconds: float = 300,
+    settle: float = 0,
 ) -> ArcState:
     """Waits until jobs would be run: controller and listener run, GitHub knows the scale set, the first runner is idle.
 
@@ -35,12 +41,14 @@ def wait_until_ready(
         since: Lines of logs before this time are not looked at.
         on_state: Gets a few words about what is being waited for, when they change.
         seconds: How long to wait where no cause of a failure is seen.
+        settle: How long all has to be well before it counts; for changes that show only when GitHub is asked again.
 
     Raises:
         UserError: It will not come about; says the likely cause and what helps.
     """
-    watch = _Watch(kube, wanted, since)
+    watch = _Watch(kube, since, settles=settle > 0)
     deadline = time.monotonic() + seconds
+    well_since: float | None = None
     while True:
         try:
             state = assess(kube.resources(), wanted)
@@ -49,8 +57,12 @@ def wait_until_ready(
                 raise
             time.sleep(_POLL)
             continue
-        if state.ready and state.has_enough:
-            return state
+        if not (state.ready and state.has_enough):
+            well_since = None
+        else:
+            well_since = time.monotonic() if well_since is None else well_since
+            if time.monotonic() - well_since >= settle:
+                return state
         on_state(_waiting_for(state))
         watch.look(state)
         if time.monotonic() > deadline:
@@ -61,9 +73,9 @@ def wait_until_ready(
 class _Watch:
     """Looks for the cause of a failure, and remembers since when it is seen."""
 
-    def __init__(self, kube: Kube, wanted: str, since: datetime) -> None:
+    def __init__(self, kube: Kube, since: datetime, *, settles: bool) -> None:
         self._kube = kube
-        self._wanted = wanted
+        self._settles = settles
         self._since = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._first_seen: dict[str, float] = {}
 
@@ -71,19 +83,18 @@ class _Watch:
         """Raises UserError where the cause is certain, or has stood long enough."""
         if state.scale_set and state.scale_set.phase == "Outdated":
             raise outdated(state)
-        if state.ready:
-            problem = next((runner.detail for runner in state.runners if runner.detail), "")
-            self._after(
-                problem, _PULL_SECONDS, "A runner does not start.", f"kubectl -n {RUNNERS_NAMESPACE} get events"
-            )
-            return
         if not state.controller.running:
             where = f"kubectl -n {CONTROLLER_NAMESPACE} describe pods"
             self._after(state.controller.detail, _PULL_SECONDS, "The controller does not start.", where)
             return
-        cause = find_cause(self._lines(state))
-        if cause and self._stands(cause.what, _PASSING_SECONDS if cause.passing else _SETTLING):
-            raise _failed(cause)
+        if self._settles or not state.ready:
+            cause = find_cause(self._lines(state))
+            if cause and self._stands(cause.what, _PASSING_SECONDS if cause.passing else _SETTLING):
+                raise _failed(cause)
+        if state.ready:
+            problem = next((runner.detail for runner in state.runners if runner.detail), "")
+            where = f"kubectl -n {RUNNERS_NAMESPACE} get events"
+            self._after(problem, _PULL_SECONDS, "A runner does not start.", where)
 
     def timed_out(self, state: ArcState, seconds: float) -> UserError:
         """The error where time is up and no cause was seen."""
@@ -95,11 +106,15 @@ class _Watch:
         )
 
     def _lines(self, state: ArcState) -> list[str]:
-        if state.scale_set and state.scale_set.registered:
-            selector = f"--selector={LISTENER_SELECTOR},actions.github.com/scale-set-name={self._wanted}"
-        else:
-            selector = f"--selector={CONTROLLER_SELECTOR}"
-        return self._kube.log(namespace=CONTROLLER_NAMESPACE, target=selector, since=self._since)
+        """Of the pods that are the newest: an earlier one's may tell of what was put right since."""
+        is_registered = state.scale_set is not None and state.scale_set.registered
+        pods = [state.controller.pod] if self._settles or not is_registered else []
+        pods += [state.listener.pod] if is_registered else []
+        return [
+            line
+            for pod in filter(None, pods)
+            for line in self._kube.log(namespace=CONTROLLER_NAMESPACE, target=pod, since=self._since)
+        ]
 
     def _after(self, problem: str, seconds: float, what: str, next_step: str) -> None:
         kind = problem.partition(" ")[0] + problem.partition(":")[2].split(" ", 2)[:2][-1] if problem else ""

@@ -12,8 +12,8 @@ import yaml
 from support import ROOT
 
 from envkit import arc_ansible
-from envkit.arc_ansible import run_playbook
-from envkit.arc_install import needs_replacement
+from envkit.arc_ansible import Recap, run_playbook
+from envkit.arc_install import _CREDENTIALS_TASK, needs_replacement
 from envkit.errors import CommandFailedError
 
 ANSIBLE = ROOT / "template" / "ansible"
@@ -36,14 +36,14 @@ PLAY RECAP ********
 localhost                  : ok=1    changed=0    unreachable=0    failed=1
 """
 
-Play = Callable[..., dict[str, int]]
+Play = Callable[..., Recap]
 
 
 @pytest.fixture
 def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
     """Runs a program that prints this and ends with this status."""
 
-    def run(text: str, status: int = 0, on_task: Callable[[str], None] = lambda _: None) -> dict[str, int]:
+    def run(text: str, status: int = 0, on_task: Callable[[str], None] = lambda _: None) -> Recap:
         program = tmp_path / "bin" / "ansible-playbook"
         program.parent.mkdir(exist_ok=True)
         (tmp_path / "text").write_text(text)
@@ -61,7 +61,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
 
 def test_counts_and_names_of_tasks_come_from_its_output(play: Play, tmp_path: Path) -> None:
     tasks: list[str] = []
-    assert play(_GOOD, on_task=tasks.append)["changed"] == 3
+    assert play(_GOOD, on_task=tasks.append).changed == 3
+    assert play(_GOOD).changed_tasks == {"Wait"}
     assert tasks == ["Make the namespace", "Wait"]
     assert json.loads((tmp_path / "variables").read_text()) == {"arc": {"name": "x"}}
     assert (tmp_path / "mode").read_text().strip() == "600"
@@ -104,6 +105,10 @@ def test_every_role_says_what_its_arguments_are() -> None:
         for name, value in (yaml.safe_load(defaults.read_text()) if defaults.exists() else {}).items():
             assert options[name]["default"] == value, name
         assert all("default" in option or option.get("required") for option in options.values())
+
+
+def test_task_that_changes_credentials_goes_by_the_name_that_is_looked_for() -> None:
+    assert _CREDENTIALS_TASK in [task["name"] for task in tasks_of(ANSIBLE / "roles/arc_runners/tasks/main.yml")]
 
 
 def test_what_handles_credentials_prints_nothing() -> None:

@@ -102,6 +102,22 @@ def test_refusal_from_before_a_corrected_secret_was_read_does_no_harm(clock: Clo
     wait(kube)
 
 
+def test_new_credentials_count_only_when_all_stays_well(clock: Clock) -> None:
+    def settle(kube: FakeKube) -> None:
+        wait_until_ready(kube, SET, since=NOW, on_state=lambda _: None, settle=6)  # type: ignore[arg-type]
+
+    settle(FakeKube(clock, {0: whole}))
+    assert 6 <= clock.now < 7
+    clock.now = 0
+    # The listener that was there before runs on; only the controller's new pod knows.
+    kube = FakeKube(clock, {0: whole}, {2: [refused(TOKENS, "401 Unauthorized")]})
+    with pytest.raises(UserError, match="do not come together"):
+        settle(kube)
+    clock.now = 0
+    settle(FakeKube(clock, {0: whole, 3: unregistered, 5: whole}))
+    assert clock.now >= 11
+
+
 def test_trouble_of_githubs_is_waited_out_for_a_minute(clock: Clock) -> None:
     kube = FakeKube(clock, {0: unregistered, 40: whole}, {0: [refused(TOKENS, "503 Service Unavailable")]})
     wait(kube)
