@@ -34,6 +34,7 @@ class Part:
         detail: Why not, as Kubernetes says it.
         version: Its version, where it is known.
         restarts: How often its container was started again.
+        seconds: How long its container has run since; 0 where it does not.
     """
 
     pod: str = ""
@@ -41,6 +42,7 @@ class Part:
     detail: str = ""
     version: str = ""
     restarts: int = 0
+    seconds: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,17 +147,18 @@ class ArcState:
 
 def assess(resources: Resources, wanted: str, *, now: datetime | None = None) -> ArcState:
     """Works out the state of the scale set `wanted`."""
+    now = now or datetime.now(UTC)
     scale_sets = {name(item): item for item in resources.scale_sets if namespace(item) == RUNNERS_NAMESPACE}
     own = scale_sets.get(wanted)
     runner_pods = {name(pod): pod for pod in resources.pods if namespace(pod) == RUNNERS_NAMESPACE}
     runners = [
-        _runner(item, runner_pods.get(name(item)), now or datetime.now(UTC))
+        _runner(item, runner_pods.get(name(item)), now)
         for item in resources.runners
         if labels(item).get(_SCALE_SET_NAME) == wanted
     ]
     return ArcState(
-        controller=_controller(resources),
-        listener=_listener(resources, wanted),
+        controller=_controller(resources, now),
+        listener=_listener(resources, wanted, now),
         scale_set=_scale_set(own) if own else None,
         runners=tuple(sorted(runners, key=lambda runner: -runner.seconds)),
         others=tuple(sorted(n for n, item in scale_sets.items() if n != wanted and OWNER_LABEL in labels(item))),
@@ -189,7 +192,7 @@ def pod_problem(pod: Resource) -> str:
     return ""
 
 
-def _controller(resources: Resources) -> Part:
+def _controller(resources: Resources, now: datetime) -> Part:
     deployment = next((item for item in resources.deployments if namespace(item) == CONTROLLER_NAMESPACE), None)
     if deployment is None:
         return Part()
@@ -198,21 +201,21 @@ def _controller(resources: Resources) -> Part:
         for pod in _pods(resources, CONTROLLER_NAMESPACE)
         if labels(pod).get("app.kubernetes.io/part-of") == "gha-rs-controller"
     ]
-    part = _part(pods, labels(deployment).get(_VERSION, ""))
+    part = _part(pods, labels(deployment).get(_VERSION, ""), now)
     return Part(**{**part.__dict__, "running": bool(status(deployment).get("availableReplicas"))})
 
 
-def _listener(resources: Resources, wanted: str) -> Part:
+def _listener(resources: Resources, wanted: str, now: datetime) -> Part:
     key, value = LISTENER_SELECTOR.split("=")
     pods = [
         pod
         for pod in _pods(resources, CONTROLLER_NAMESPACE)
         if labels(pod).get(key) == value and labels(pod).get(_SCALE_SET_NAME) == wanted
     ]
-    return _part(pods, "")
+    return _part(pods, "", now)
 
 
-def _part(pods: list[Resource], version: str) -> Part:
+def _part(pods: list[Resource], version: str, now: datetime) -> Part:
     pods = sorted(pods, key=lambda pod: ("deletionTimestamp" in pod["metadata"], -_time(pod).timestamp()))
     if not pods:
         return Part(version=version)
@@ -226,7 +229,13 @@ def _part(pods: list[Resource], version: str) -> Part:
         detail=pod_problem(pod),
         version=version or labels(pod).get(_VERSION, ""),
         restarts=sum(container.get("restartCount", 0) for container in containers),
+        seconds=min((_seconds_running(container, now) for container in containers), default=0),
     )
+
+
+def _seconds_running(container: dict[str, Any], now: datetime) -> int:
+    started = ((container.get("state") or {}).get("running") or {}).get("startedAt")
+    return max(0, int((now - datetime.fromisoformat(started)).total_seconds())) if started else 0
 
 
 def _pods(resources: Resources, where: str) -> Iterator[Resource]:

@@ -17,6 +17,10 @@ _POLL = 0.4
 _SETTLING = 3.0
 """Seconds that a refusal has to stand: the first line may be from before a corrected Secret was read."""
 
+_PROOF_SECONDS = 2.0
+_OLD_SECONDS = 10
+"""A listener that has run so long needs no further look."""
+
 _PASSING_SECONDS = 60.0
 """After this long what may pass by itself, GitHub's trouble for one, is reported all the same."""
 
@@ -57,17 +61,22 @@ def wait_until_ready(
                 raise
             time.sleep(_POLL)
             continue
-        if not (state.ready and state.has_enough):
+        if not state.ready:
             well_since = None
-        else:
-            well_since = time.monotonic() if well_since is None else well_since
-            if time.monotonic() - well_since >= settle:
-                return state
+        elif well_since is None:
+            well_since = time.monotonic()
+        if well_since is not None and state.has_enough and _is_proven(state, time.monotonic() - well_since, settle):
+            return state
         on_state(_waiting_for(state))
         watch.look(state)
         if time.monotonic() > deadline:
             raise watch.timed_out(state, seconds)
         time.sleep(_POLL)
+
+
+def _is_proven(state: ArcState, well_for: float, settle: float) -> bool:
+    """Whether a ready state is more than a moment: a listener that GitHub turns away runs for a moment, too."""
+    return well_for >= max(settle, _PROOF_SECONDS) or (not settle and state.listener.seconds >= _OLD_SECONDS)
 
 
 class _Watch:
@@ -87,10 +96,9 @@ class _Watch:
             where = f"kubectl -n {CONTROLLER_NAMESPACE} describe pods"
             self._after(state.controller.detail, _PULL_SECONDS, "The controller does not start.", where)
             return
-        if self._settles or not state.ready:
-            cause = find_cause(self._lines(state))
-            if cause and self._stands(cause.what, _PASSING_SECONDS if cause.passing else _SETTLING):
-                raise _failed(cause)
+        cause = find_cause(self._lines(state))
+        if cause and self._stands(cause.what, _PASSING_SECONDS if cause.passing else _SETTLING):
+            raise _failed(cause)
         if state.ready:
             problem = next((runner.detail for runner in state.runners if runner.detail), "")
             where = f"kubectl -n {RUNNERS_NAMESPACE} get events"

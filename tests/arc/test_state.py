@@ -41,7 +41,8 @@ def scale_set(name: str = SET, *, registered: bool = True, owned: bool = True, *
 
 
 def pod(name: str, labels: dict[str, str], *, ready: bool = True, **status: Any) -> dict[str, Any]:
-    containers = [{"name": "main", "ready": ready, "restartCount": 2, "state": {"running": {}}}]
+    running = {"startedAt": "2026-11-24T11:59:30Z"}
+    containers = [{"name": "main", "ready": ready, "restartCount": 2, "state": {"running": running}}]
     return resource(
         "Pod", name, "arc-systems", metadata={"labels": labels}, status={"containerStatuses": containers, **status}
     )
@@ -106,6 +107,7 @@ def test_all_well() -> None:
     assert found.has_enough
     assert found.controller.version == "0.15.0"
     assert found.listener.restarts == 2
+    assert found.listener.seconds == 30
     assert found.runners[0].seconds == 60
     assert next_step(found, [], wanted_version="0.15.0", wanted_image=IMAGE) == ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -78,6 +79,20 @@ def test_it_ends_as_soon_as_a_runner_is_idle(clock: Clock) -> None:
     assert clock.now < 7
     for words in ("controller", "register", "first runner"):
         assert any(words in line for line in said), said
+
+
+def test_listener_that_runs_for_a_moment_only_is_no_proof(clock: Clock) -> None:
+    listener, controller = whole().pods
+    young = copy.deepcopy(listener)
+    young["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = "2999-01-01T00:00:00Z"
+    flicker: dict[float, Callable[[], Resources]] = {
+        **{turn * 1.4: lambda: whole(pods=(young, controller)) for turn in range(30)},
+        **{turn * 1.4 + 0.7: lambda: whole(pods=(controller,)) for turn in range(30)},
+    }
+    sessions = "https://pipelines.actions.githubusercontent.com/x/_apis/runtime/runnerscalesets/1/sessions"
+    with pytest.raises(UserError, match="do not come together") as error:
+        wait(FakeKube(clock, flicker, {0: [refused(sessions, "409 Conflict")]}))
+    assert "Another listener" in error.value.why
 
 
 def test_without_a_minimum_no_runner_is_waited_for(clock: Clock) -> None:

@@ -69,8 +69,8 @@ class GitHub:
         self.call("POST", "credentials", {"apps": [app], "tokens": ["lab_token"]})
 
     def refuse(self, path: str, status: int, *, times: int = 0, kind: str = "LabException") -> None:
-        """Answers requests of this path with a status, `times` times or (0) until `accept`."""
-        body = {"path": path, "status": status, "times": times, "type": kind, "message": "refused by a test"}
+        """Answers what is posted to this path with a status, `times` times or (0) until `accept`."""
+        body = {"path": path, "method": "POST", "status": status, "times": times, "type": kind, "message": "refused"}
         self.call("POST", "faults", body)
 
     def accept(self) -> None:
