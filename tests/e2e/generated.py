@@ -18,7 +18,9 @@ from copier import run_copy
 from e2e.machine import docker, docker_host, free_ports, inspect
 
 PORTS = ("http_port", "https_port", "api_port", "registry_port")
-_SECONDS = 240
+_SECONDS = 480
+"""Longer than `create` needs to wait for a new cluster in vain, restart it and wait again."""
+
 _FOREIGN = """\
 apiVersion: v1
 kind: Config
