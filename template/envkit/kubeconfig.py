@@ -49,15 +49,18 @@ def kubeconfig_paths(context: str) -> KubeconfigPaths:
     writes new entries to the same one (client-go, `PathOptions.GetDefaultFilename`).
     """
     folder = Path.home() / ".kube"
-    named = [Path(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
+    named = _named_by_environment()
     merged = next((path for path in named if path.exists()), named[-1] if named else folder / "config")
     return KubeconfigPaths(folder / f"{context}.yaml", folder / f"{context}.devcontainer.yaml", merged)
 
 
 def developers_kubeconfigs() -> list[Path]:
     """Every file in which a developer's contexts may stand: those that `$KUBECONFIG` names now, and the usual one."""
-    named = [Path(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
-    return list(dict.fromkeys([*named, Path.home() / ".kube" / "config"]))
+    return list(dict.fromkeys([*_named_by_environment(), Path.home() / ".kube" / "config"]))
+
+
+def _named_by_environment() -> list[Path]:
+    return [Path(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
 
 
 def devcontainer_kubeconfig(host_kubeconfig: str, load_balancer: str) -> str:

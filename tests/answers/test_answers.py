@@ -55,8 +55,8 @@ def test_model_refuses_and_says_what_is_allowed(path: Path) -> None:
     assert "llowed" in found[0].sentence or "have to differ" in found[0].sentence
 
 
-@pytest.mark.parametrize("path", fixture_files("valid"))
-def test_copier_accepts_what_the_model_accepts(path: Path, tmp_path: Path, plain_template: Path) -> None:
+def _let_copier_judge(path: Path, tmp_path: Path, plain_template: Path) -> None:
+    """Asks Copier's own validators alone: no file is written and no task runs."""
     run_copy(
         str(plain_template),
         tmp_path / "env",
@@ -69,21 +69,17 @@ def test_copier_accepts_what_the_model_accepts(path: Path, tmp_path: Path, plain
     )
 
 
+@pytest.mark.parametrize("path", fixture_files("valid"))
+def test_copier_accepts_what_the_model_accepts(path: Path, tmp_path: Path, plain_template: Path) -> None:
+    _let_copier_judge(path, tmp_path, plain_template)
+
+
 @pytest.mark.parametrize("path", fixture_files("invalid"))
 def test_copier_refuses_what_the_model_refuses_unless_it_has_no_rule_for_it(
     path: Path, tmp_path: Path, plain_template: Path
 ) -> None:
     try:
-        run_copy(
-            str(plain_template),
-            tmp_path / "env",
-            read_yaml(path),
-            defaults=True,
-            quiet=True,
-            pretend=True,
-            skip_tasks=True,
-            unsafe=True,
-        )
+        _let_copier_judge(path, tmp_path, plain_template)
     except (CopierError, ValueError):
         refused = True
     else:
