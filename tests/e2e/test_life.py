@@ -424,11 +424,19 @@ def _kubeconfig_files(environment: Generated) -> dict[str, tuple[int, str]]:
 
 
 def _specs(environment: Generated) -> dict[str, Any]:
-    """What makes a node the same node: its identity and all that is not its heartbeat."""
-    return {
-        node["metadata"]["name"]: (node["metadata"]["uid"], node["metadata"]["labels"], node["spec"])
-        for node in environment.objects("nodes")
-    }
+    """What makes a node the same node: its identity and all that does not follow its state.
+
+    Kubernetes itself takes the taint of a node that was not ready away, some moments after the node is.
+    """
+    specs = {}
+    for node in environment.objects("nodes"):
+        taints = [taint for taint in node["spec"].get("taints", []) if taint["key"] != "node.kubernetes.io/not-ready"]
+        specs[node["metadata"]["name"]] = (
+            node["metadata"]["uid"],
+            node["metadata"]["labels"],
+            {**node["spec"], "taints": taints},
+        )
+    return specs
 
 
 def _skip_if_unknown(image: str) -> None:
