@@ -99,27 +99,40 @@ def generation(workplace: Workplace, runs: int) -> Result:
     (tiny / "template").mkdir(parents=True)
     (tiny / "copier.yml").write_text("name: {type: str, default: x}\n_subdirectory: template\n", encoding="utf-8")
     (tiny / "template" / "file.txt.jinja").write_text("{{ name }}\n", encoding="utf-8")
-
-    def copy(template: Path, destination: Path) -> Callable[[], None]:
-        def run() -> None:
-            call(
-                ["copier", "copy", "--quiet", "--defaults", "--trust", template, destination],
-                env=workplace.env,
-            )
-
-        return run
-
-    def side(name: str, template: Path) -> Side:
-        destination = workplace.folder / f"generated-{template.name}"
-        return Side(name, copy(template, destination), lambda: shutil.rmtree(destination, ignore_errors=True))
-
     return compare(
         "generation",
-        side("this template", workplace.template),
-        side("a template of one file", tiny),
+        _copying("this template", workplace, workplace.template),
+        _copying("a template of one file", workplace, tiny),
         runs=runs,
         limit=1.5,
     )
+
+
+def generation_same_files(workplace: Workplace, runs: int) -> Result:
+    """The whole template against its own result as a template: the same files, no question, check or variable."""
+    plain = workplace.folder / "plain"
+    plain.mkdir()
+    (plain / "copier.yml").write_text("_subdirectory: template\n", encoding="utf-8")
+    call(
+        ["copier", "copy", "--quiet", "--defaults", "--trust", workplace.template, plain / "template"],
+        env=workplace.env,
+    )
+    return compare(
+        "generation, same files",
+        _copying("this template", workplace, workplace.template),
+        _copying("its files, nothing asked or rendered", workplace, plain),
+        runs=runs,
+        limit=1.5,
+    )
+
+
+def _copying(name: str, workplace: Workplace, template: Path) -> Side:
+    destination = workplace.folder / f"generated-{template.name}"
+
+    def run() -> None:
+        call(["copier", "copy", "--quiet", "--defaults", "--trust", template, destination], env=workplace.env)
+
+    return Side(name, run, lambda: shutil.rmtree(destination, ignore_errors=True))
 
 
 def no_op_create(workplace: Workplace, runs: int) -> Result:
@@ -318,6 +331,7 @@ def _quietly(argv: list[str], workplace: Workplace, cwd: Path) -> None:
 
 COMPARISONS: dict[str, Callable[[Workplace, int], Result]] = {
     "generation": generation,
+    "generation-same-files": generation_same_files,
     "no-op-create": no_op_create,
     "cold-create": cold_create,
     "one-tool-bumped": one_tool_bumped,
