@@ -75,8 +75,14 @@ def wait_until_ready(
 
 
 def _is_proven(state: ArcState, well_for: float, settle: float) -> bool:
-    """Whether a ready state is more than a moment: a listener that GitHub turns away runs for a moment, too."""
-    return well_for >= max(settle, _PROOF_SECONDS) or (not settle and state.listener.seconds >= _OLD_SECONDS)
+    """Whether a ready state is more than a moment: a listener that GitHub turns away runs for a moment, too.
+
+    To settle, the controller itself must have run for so long: only after its start it asks GitHub again, and on a busy
+    machine all may look well for a while before it has even begun.
+    """
+    if settle:
+        return min(well_for, state.controller.seconds) >= settle
+    return well_for >= _PROOF_SECONDS or state.listener.seconds >= _OLD_SECONDS
 
 
 class _Watch:

@@ -131,6 +131,13 @@ def test_new_credentials_count_only_when_all_stays_well(clock: Clock) -> None:
     clock.now = 0
     settle(FakeKube(clock, {0: whole, 3: unregistered, 5: whole}))
     assert clock.now >= 11
+    clock.now = 0
+    # A busy machine: the controller's new container has hardly begun.
+    listener, controller = whole().pods
+    starting = copy.deepcopy(controller)
+    starting["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = "2999-01-01T00:00:00Z"
+    settle(FakeKube(clock, {0: lambda: whole(pods=(listener, starting)), 20: whole}))
+    assert clock.now >= 20
 
 
 def test_trouble_of_githubs_is_waited_out_for_a_minute(clock: Clock) -> None:
