@@ -26,11 +26,11 @@ from envkit.errors import CommandFailedError, UserError
 from envkit.paths import ROOT, just_command
 from envkit.progress import Steps
 
-_CREDENTIALS_TASK = "Put the credentials into the Secret"
-"""The task of the role arc_runners after whose change all has to be asked for again."""
+_RESTART_TASK = "Have the controller try again at once"
+"""The task of the role arc_runners that lets the controller start again, so that it reads new credentials."""
 
 _SETTLE_SECONDS = 6.0
-"""How long all has to be well after that: the controller starts again, and signs in within a second."""
+"""How long all has to be well after that: the controller signs in within a second of its start."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,8 @@ def install(environment: Environment, steps: Steps, *, verify: bool, assume_yes:
         )
     with steps.step("Waiting for GitHub, the listener and the first runner") as step:
         # The old listener may run on with the old credentials for a while.
-        has_new_credentials = before.scale_set is not None and _CREDENTIALS_TASK in recap.changed_tasks
-        state = wait_until_ready(
-            kube, settings.name, since=started, on_state=step.note, settle=_SETTLE_SECONDS if has_new_credentials else 0
-        )
+        settle = _SETTLE_SECONDS if _RESTART_TASK in recap.changed_tasks else 0
+        state = wait_until_ready(kube, settings.name, since=started, on_state=step.note, settle=settle)
     return Installed(state, recap.changed)
 
 
