@@ -11,9 +11,9 @@ import pytest
 import yaml
 from support import ROOT
 
-from envkit import arc_ansible
-from envkit.arc_ansible import Recap, run_playbook
-from envkit.arc_install import _RESTART_TASK, needs_replacement
+from envkit.arc import ansible as arc_ansible
+from envkit.arc.ansible import Recap, run_playbook
+from envkit.arc.install import _RESTART_TASK, needs_replacement
 from envkit.errors import CommandFailedError
 
 ANSIBLE = ROOT / "template" / "ansible"

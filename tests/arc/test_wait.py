@@ -12,9 +12,9 @@ import pytest
 from arc.test_causes import refused
 from arc.test_state import CONTROLLER, IMAGE, NOW, SET, runner, scale_set, whole
 
-from envkit import arc_wait
-from envkit.arc_kube import Resources
-from envkit.arc_wait import wait_until_ready
+from envkit.arc import wait as arc_wait
+from envkit.arc.kube import Resources
+from envkit.arc.wait import wait_until_ready
 from envkit.errors import CommandFailedError, UserError
 
 TOKENS = "https://api.github.com/app/installations/2/access_tokens"

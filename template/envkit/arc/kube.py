@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envkit.arc_settings import CONTROLLER_NAMESPACE, RUNNERS_NAMESPACE
+from envkit.arc.settings import CONTROLLER_NAMESPACE, RUNNERS_NAMESPACE
 from envkit.environment import Environment
 from envkit.errors import CommandFailedError
 from envkit.kubeconfig import kubeconfig_paths

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from envkit.download import read_text, sha256_of
 from envkit.errors import UserError
-from envkit.npm_package import fetch_package
 from envkit.paths import ROOT
 from envkit.progress import Steps
-from envkit.runner_tools import ARCHITECTURES, UNKNOWN, Arch, Tool, base_image, base_version, read_pins, runner_folder
+from envkit.runner.npm_package import fetch_package
+from envkit.runner.tools import ARCHITECTURES, UNKNOWN, Arch, Tool, base_image, base_version, read_pins, runner_folder
 
 _SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
 

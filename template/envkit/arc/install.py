@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from envkit.arc_ansible import prepare_ansible, run_playbook
-from envkit.arc_causes import error_lines, find_cause
-from envkit.arc_kube import CONTROLLER_SELECTOR, Kube, Resources, kube_of, namespace
-from envkit.arc_preflight import find_problems, refusal
-from envkit.arc_settings import (
+from envkit.arc.ansible import prepare_ansible, run_playbook
+from envkit.arc.causes import error_lines, find_cause
+from envkit.arc.kube import CONTROLLER_SELECTOR, Kube, Resources, kube_of, namespace
+from envkit.arc.preflight import find_problems, refusal
+from envkit.arc.settings import (
     CONTROLLER_NAMESPACE,
     RUNNERS_NAMESPACE,
     ArcSettings,
     read_arc_settings,
     require_runners,
 )
-from envkit.arc_state import ArcState, assess, foreign_scale_sets
-from envkit.arc_wait import outdated, wait_until_ready
+from envkit.arc.state import ArcState, assess, foreign_scale_sets
+from envkit.arc.wait import outdated, wait_until_ready
 from envkit.consent import agrees, can_ask
 from envkit.environment import Environment
 from envkit.errors import CommandFailedError, UserError

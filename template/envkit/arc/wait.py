@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from envkit.arc_causes import Cause, error_lines, find_cause
-from envkit.arc_kube import Kube
-from envkit.arc_settings import CONTROLLER_NAMESPACE, RUNNERS_NAMESPACE
-from envkit.arc_state import ArcState, assess
+from envkit.arc.causes import Cause, error_lines, find_cause
+from envkit.arc.kube import Kube
+from envkit.arc.settings import CONTROLLER_NAMESPACE, RUNNERS_NAMESPACE
+from envkit.arc.state import ArcState, assess
 from envkit.errors import CommandFailedError, UserError
 from envkit.paths import just_command
 
