@@ -82,6 +82,7 @@ def prepare(folder: Path) -> Workplace:
     home.mkdir()
     env = os.environ | {"HOME": str(home), "ENVKIT_STATE_DIR": str(folder / "state")}
     env.pop("KUBECONFIG", None)
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # set in containers for tests, and on no developer's machine
     template = folder / "template"
     listed = call(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], env=dict(os.environ), cwd=ROOT
