@@ -80,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     add("clean", _clean, "delete all that this environment has made on this machine")
     status = add("status", _status, "show the cluster, its registry and kubeconfigs")
     status.add_argument("--json", action="store_true", help="for machines")
+    ports = add("ports", _ports, "show the ports of all environments of this machine, and who holds those of this one")
+    ports.add_argument("--json", action="store_true", help="for machines")
     add("kubeconfig", _kubeconfig, "write the kubeconfigs again")
     add("doctor", _doctor, "check this machine; changes nothing")
     push = add("push", _push, "put a local image into the registry")
@@ -153,7 +155,8 @@ def _clean(_: argparse.Namespace) -> int:
 
     with _session("clean") as session:
         removed = delete(session, registry_data=True)
-        removed += remove_local_images(session)
+        if session.containers()[1] is None:  # else others use the registry, and its names
+            removed += remove_local_images(session)
         removed += remove_built_images(session.environment)
     _print_removed(removed)
     return 0
@@ -161,6 +164,14 @@ def _clean(_: argparse.Namespace) -> int:
 
 def _print_removed(removed: Sequence[str]) -> None:
     print("\n".join(["Removed:", *(f"  {item}" for item in removed)]) if removed else "There was nothing to remove.")
+
+
+def _ports(arguments: argparse.Namespace) -> int:
+    from envkit.port_list import gather, print_json, print_table
+
+    ports = gather(load_environment())
+    (print_json if arguments.json else print_table)(ports)
+    return 0
 
 
 def _kubeconfig(_: argparse.Namespace) -> int:

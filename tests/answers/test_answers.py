@@ -24,6 +24,7 @@ ONLY_THE_MODEL = {
     "arc-as-two",
     "arc-neither-yes-nor-no",
     "github-org-as-yes",
+    "servers-as-yes",
     "unknown-key",
 }
 
@@ -154,9 +155,9 @@ def test_model_and_copier_have_the_same_types() -> None:
 
 def test_model_and_copier_fill_in_the_same_defaults(tmp_path: Path, copy_project: CopyProject) -> None:
     recorded = read_yaml(copy_project(tmp_path / "env") / ".copier-answers.yml")
-    pins = {question.key for question in answerable() if not question.ask}
+    not_asked = {question.key for question in answerable() if not question.ask} | {"registry_name"}
     assert {key: value for key, value in recorded.items() if not key.startswith("_")} == {
-        key: value for key, value in complete({}).items() if key not in pins
+        key: value for key, value in complete({}).items() if key not in not_asked
     }
 
 
@@ -180,8 +181,8 @@ def test_every_question_starts_with_a_question() -> None:
         assert question.help.splitlines()[0].endswith("?"), question.key
 
 
-def test_only_the_pinned_versions_are_computed() -> None:
-    assert [question.key for question in all_questions() if question.is_computed] == ["pins"]
+def test_only_the_pinned_versions_and_the_registrys_host_are_computed() -> None:
+    assert [question.key for question in all_questions() if question.is_computed] == ["pins", "registry_host"]
 
 
 def test_check_reads_an_answers_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

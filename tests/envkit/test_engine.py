@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -10,10 +9,10 @@ from samples import sample_container
 
 from envkit import creation_marker, engine, verified
 from envkit.engine import (
+    Published,
     docker,
     inspect,
     k3d_containers,
-    published_ports,
     read_file,
     remove_containers,
     write_file,
@@ -62,6 +61,7 @@ def test_the_listing_becomes_containers(machine: Machine) -> None:
     assert (server.cluster, server.role) == ("shop", "server")
     assert (server.config_hash, server.root) == ("0123456789abcdef", "/home/jo/my%20shop")
     assert (tools.running, tools.addresses, tools.cluster, tools.config_hash) == (False, {}, "", "")
+    assert (server.shared, tools.published) == (False, ())
 
 
 def test_the_listing_does_not_ask_for_variables_that_hold_the_token(machine: Machine) -> None:
@@ -187,15 +187,18 @@ def test_no_call_is_made_to_remove_nothing(machine: Machine) -> None:
     assert machine.calls == ["docker rm --force --volumes a b"]
 
 
-def test_published_ports_are_read_with_their_addresses(machine: Machine) -> None:
-    bindings = {
-        "80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}, {"HostIp": "", "HostPort": "9080"}],
-        "53/udp": None,
-        "443/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}],
-    }
-    machine.add("docker", f"echo '{json.dumps([{'Name': '/lb', 'HostConfig': {'PortBindings': bindings}}])}'")
+def test_published_ports_are_listed_with_their_addresses(machine: Machine) -> None:
+    ports = "127.0.0.1=8080=80/tcp,=9080=80/tcp,127.0.0.1==443/tcp,::1=5353=53/udp,127.0.0.1=90-99=9/tcp,"
+    line = _line({"{{.Id}}": "0123abc", "PortBindings": ports})
+    machine.add("docker", f"[ $1 = ps ] && echo 0123abc || printf '%s\\n' '{line}'")
 
-    assert published_ports(["lb"]) == {"lb": [("127.0.0.1", 8080), ("0.0.0.0", 9080)]}
+    (container,) = k3d_containers()
+
+    assert container.published == (
+        Published("127.0.0.1", 8080, 80),
+        Published("0.0.0.0", 9080, 80),
+        Published("::1", 5353, 53, "udp"),
+    )
 
 
 # -- files --------------------------------------------------------------------------------------------------------

@@ -37,7 +37,8 @@ NOTHING = Observation((), None)
 CREATE = "k3d cluster create --config -"
 START = "k3d cluster start shop --wait --timeout=300s"
 STOP = "k3d cluster stop shop"
-COMPLETE = ["publish the registry", "mark as complete", "remember"]
+SEEN = ["note the user", "remember"]
+COMPLETE = ["note the user", "publish the registry", "mark as complete", "remember"]
 
 
 class World:
@@ -51,6 +52,7 @@ class World:
         marker: Content of the mark of a completed creation.
         refused: What preflight finds wrong.
         kubeconfigs_current: Whether the kubeconfigs need no writing.
+        users: Other environments that keep images in the registry's volume.
     """
 
     def __init__(self, shop: Environment) -> None:
@@ -61,6 +63,7 @@ class World:
         self.marker: dict[str, Any] | None = None
         self.refused: list[preflight.Check] = []
         self.kubeconfigs_current = True
+        self.users: list[Path] = []
         self.seconds = 0.0
         self.reconciler = Reconciler(RecordingSession(shop, Steps(io.StringIO()), -1, self))
 
@@ -141,15 +144,19 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         (reconciler, "add_missing_parts"): add_missing_parts,
         (reconciler, "remove_containers"): remove_containers,
         (reconciler, "remove_network"): lambda _: [],
-        (reconciler, "published_ports"): lambda _: {},
+        (reconciler, "k3d_containers"): lambda: [part for part in (*world.now.nodes, world.now.registry) if part],
+        (reconciler, "note_user"): lambda _: world.do("note the user"),
+        (reconciler, "correct_dns_records"): lambda *_: world.do("correct the records"),
         (removal, "remove_containers"): remove_containers,
         (removal, "remove_volume"): lambda _: [],
         (removal, "remove_network"): lambda _: [],
+        (removal, "withdraw"): lambda *_: list(world.users),
         (preflight, "own_published_ports"): lambda _: frozenset(),
         (preflight, "check_names"): lambda *_: list(world.refused),
         (preflight, "check_resources"): lambda _: [],
         (preflight, "check_inotify"): list,
         (preflight, "check_ports"): lambda *_: [],
+        (preflight, "check_shared_registry"): lambda *_: [],
     }
     for (module, name), replacement in replacements.items():
         monkeypatch.setattr(module, name, replacement)
@@ -181,7 +188,7 @@ def test_a_complete_cluster_is_only_remembered(world: World) -> None:
     world.now, world.marker = healthy(world.shop), world.shop.effective
 
     assert world.reconciler.bring_up() == Outcome(())
-    assert world.calls == ["remember"]
+    assert world.calls == [*SEEN]
 
 
 def test_a_running_cluster_that_was_never_marked_is_completed_and_not_made_anew(world: World) -> None:
@@ -209,7 +216,7 @@ def test_drift_is_told_and_nothing_is_done_about_it(world: World) -> None:
 
     assert outcome.actions == ()
     assert outcome.drift == ("image: rancher/k3s:v1.30.0-k3s1 -> rancher/k3s:v1.36.2-k3s1",)
-    assert world.calls == ["remember"]
+    assert world.calls == [*SEEN]
 
 
 def test_a_drifted_cluster_without_a_mark_is_marked_as_of_unknown_origin(world: World) -> None:
@@ -223,7 +230,7 @@ def test_a_cluster_of_k3d_itself_is_taken_as_it_is(world: World) -> None:
     world.now = changed(healthy(world.shop), SERVER, config_hash="")
 
     assert world.reconciler.bring_up() == Outcome((), unknown_origin=True)
-    assert world.calls == ["remember"]
+    assert world.calls == [*SEEN]
 
 
 def test_k3ds_helper_is_removed_from_a_running_cluster(world: World) -> None:
@@ -322,7 +329,7 @@ def test_a_stopped_cluster_is_started(world: World) -> None:
     world.effects[START] = healthy(world.shop)
 
     assert world.reconciler.bring_up(may_create=False).actions == ("started the cluster",)
-    assert world.calls == [START, "remember"]
+    assert world.calls == [START, *SEEN]
 
 
 def test_a_cluster_that_lost_its_records_is_restarted_at_once(world: World) -> None:
@@ -330,7 +337,7 @@ def test_a_cluster_that_lost_its_records_is_restarted_at_once(world: World) -> N
     world.effects[START] = healthy(world.shop)
 
     assert world.reconciler.bring_up().actions == ("restarted the cluster",)
-    assert world.calls == [STOP, START, "remember"]
+    assert world.calls == [STOP, START, *SEEN]
     assert world.seconds == 0
 
 
@@ -347,7 +354,7 @@ def test_a_cluster_that_is_still_starting_is_waited_for(world: World, monkeypatc
     monkeypatch.setattr(world, "sleep", settle)
 
     assert world.reconciler.bring_up().actions == ("waited until it worked",)
-    assert world.calls == ["remember"]
+    assert world.calls == [*SEEN]
 
 
 def test_a_cluster_that_does_not_settle_is_restarted(world: World) -> None:
@@ -355,7 +362,7 @@ def test_a_cluster_that_does_not_settle_is_restarted(world: World) -> None:
     world.effects[START] = healthy(world.shop)
 
     assert "restarted the cluster" in world.reconciler.bring_up().actions
-    assert world.calls == [STOP, START, "remember"]
+    assert world.calls == [STOP, START, *SEEN]
     assert world.seconds > reconciler._SETTLE
 
 
@@ -364,7 +371,7 @@ def test_missing_parts_of_a_finished_cluster_are_added_and_nothing_is_removed(wo
     world.effects["add {'agent': 1}"] = healthy(world.shop)
 
     assert world.reconciler.bring_up().actions == ("added parts",)
-    assert world.calls == ["add {'agent': 1}", "remember"]
+    assert world.calls == ["add {'agent': 1}", *SEEN]
 
 
 def test_nodes_without_a_container_are_forgotten_while_waiting(world: World) -> None:
@@ -374,7 +381,7 @@ def test_nodes_without_a_container_are_forgotten_while_waiting(world: World) -> 
 
     world.reconciler.bring_up()
 
-    assert world.calls == ["kubectl delete node gone --ignore-not-found", "remember"]
+    assert world.calls == ["kubectl delete node gone --ignore-not-found", *SEEN]
 
 
 # -- ending -------------------------------------------------------------------------------------------------------
@@ -530,7 +537,7 @@ def test_restart_stops_and_starts(world: World) -> None:
     }
 
     assert world.reconciler.restart().actions == ("started the cluster",)
-    assert world.calls == [STOP, START, "remember"]
+    assert world.calls == [STOP, START, *SEEN]
 
 
 # -- missing parts ------------------------------------------------------------------------------------------------

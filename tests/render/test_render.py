@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from jinja2 import Environment, StrictUndefined, Template
 from jsonschema import Draft7Validator
 from pytest_copie.plugin import Copie
+from questions import all_questions
+from questions import render as render_value
 from support import ROOT, SCHEMAS, CopyProject, commit_all, fixture_files, git, read_yaml
 
 K3D_TEMPLATE = ROOT / "template" / "k3d.yaml.jinja"
@@ -44,7 +46,11 @@ def k3d_template() -> Template:
 
 
 def rendered_k3d(**answers: Any) -> str:
-    return str(k3d_template().render(**complete(answers)))
+    context = complete(answers)
+    for question in all_questions():
+        if question.is_computed:
+            context[question.key] = render_value(question.default, context)
+    return str(k3d_template().render(**context))
 
 
 @cache
