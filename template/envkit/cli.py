@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from envkit.arc_commands import add_arc_commands
 from envkit.cluster_kubeconfigs import write_kubeconfigs
-from envkit.engine import inspect
+from envkit.engine import Container, inspect
 from envkit.environment import load_environment
 from envkit.errors import UserError
 from envkit.kubeconfig import kubeconfig_paths
@@ -144,8 +144,11 @@ def _delete(arguments: argparse.Namespace) -> int:
     with _session("delete") as session:
         removed = delete(session, registry_data=arguments.all)
         volume = session.environment.registry.volume
+        registry = _kept_registry(session)
     _print_removed(removed)
-    if volume and not arguments.all and inspect("volume", volume):
+    if registry:
+        print(f"The registry {registry.name} stays with its images: other environments use it.")
+    elif volume and not arguments.all and inspect("volume", volume):
         print(f"The registry's images stay in the volume {volume}; {just_command()} delete --all removes them too.")
     return 0
 
@@ -155,11 +158,16 @@ def _clean(_: argparse.Namespace) -> int:
 
     with _session("clean") as session:
         removed = delete(session, registry_data=True)
-        if session.containers()[1] is None:  # else others use the registry, and its names
+        if not _kept_registry(session):  # else others use its names
             removed += remove_local_images(session)
         removed += remove_built_images(session.environment)
     _print_removed(removed)
     return 0
+
+
+def _kept_registry(session: Session) -> Container | None:
+    """The registry that is left after a deletion, because other environments share it."""
+    return session.containers()[1] if session.environment.registry.shared else None
 
 
 def _print_removed(removed: Sequence[str]) -> None:

@@ -39,7 +39,7 @@ _FIELDS = (
     f'{{{{index .Config.Labels "{HASH_LABEL}"}}}}',
     f'{{{{index .Config.Labels "{ROOT_LABEL}"}}}}',
     f'{{{{index .Config.Labels "{SHARED_LABEL}"}}}}',
-    "{{range $port, $all := .HostConfig.PortBindings}}{{range $all}}{{.HostIp}}={{.HostPort}}={{$port}},{{end}}{{end}}",
+    "{{json .HostConfig.PortBindings}}",
 )
 
 
@@ -117,7 +117,9 @@ def k3d_containers(timeout: float = TIMEOUT) -> list[Container]:
 
 
 def _container(line: str) -> Container:
-    ident, name, state, started, image, networks, cluster, role, config_hash, root, shared, ports = line.split("\t")
+    # What some versions of Docker print for a label that is not there.
+    fields = line.replace("<no value>", "").split("\t")
+    ident, name, state, started, image, networks, cluster, role, config_hash, root, shared, ports = fields
     return Container(
         id=ident,
         name=name.lstrip("/"),
@@ -130,16 +132,17 @@ def _container(line: str) -> Container:
         config_hash=config_hash,
         root=root,
         shared=bool(shared),
-        published=tuple(_published(ports)),
+        published=tuple(_published(json.loads(ports or "null") or {})),
     )
 
 
-def _published(text: str) -> Iterator[Published]:
-    for part in filter(None, text.split(",")):
-        address, number, port = part.split("=")
+def _published(bindings: Mapping[str, Any]) -> Iterator[Published]:
+    for port, entries in bindings.items():
         target, _, protocol = port.partition("/")
-        if number.isdigit():  # not where Docker is to choose one, or one of a range
-            yield Published(address or ALL_INTERFACES, int(number), int(target), protocol or "tcp")
+        for entry in entries or []:
+            number = entry.get("HostPort") or ""
+            if number.isdigit():  # not where Docker is to choose one, or one of a range
+                yield Published(entry.get("HostIp") or ALL_INTERFACES, int(number), int(target), protocol or "tcp")
 
 
 def docker(*arguments: str, timeout: float | None = TIMEOUT, stdin: str | None = None) -> str:

@@ -112,7 +112,7 @@ def print_table(ports: PortList) -> None:
     for neighbour in ports.environments:
         table.add_row(
             plain(neighbour.project or "-"),
-            plain(neighbour.cluster or f"({neighbour.registry})"),
+            plain(neighbour.cluster or f"(registry {neighbour.registry})"),
             f"[{_COLOURS[neighbour.state]}]{neighbour.state}[/]",
             plain(_folder(neighbour)),
             plain(", ".join(f"{port.number} {port.purpose}" for port in neighbour.ports)),

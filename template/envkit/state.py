@@ -61,7 +61,8 @@ def assess(observation: Observation, environment: Environment, created_from: Map
     drifted = is_drifted(observation, environment)
     missing = _missing(observation, environment, created_from or environment.effective)
     if missing:
-        reasons = _missing_sentences(missing) + _unjoined(observation, environment)
+        unjoined = _unjoined(observation, environment)
+        reasons = _missing_sentences({k: n for k, n in missing.items() if k != "registry" or not unjoined}) + unjoined
         return Assessment(State.PARTIAL, tuple(reasons), missing, drifted=drifted)
     if stopped := _stopped(observation):
         return Assessment(State.STOPPED, (f"Not running: {', '.join(stopped)}.",), drifted=drifted)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from envkit.engine import (
     remove_containers,
     write_file,
 )
-from envkit.environment import HASH_LABEL, ROOT_LABEL
+from envkit.environment import HASH_LABEL, ROOT_LABEL, SHARED_LABEL
 from envkit.errors import CommandFailedError, UserError
 
 
@@ -187,9 +188,25 @@ def test_no_call_is_made_to_remove_nothing(machine: Machine) -> None:
     assert machine.calls == ["docker rm --force --volumes a b"]
 
 
+def test_a_label_that_is_not_there_is_empty_whatever_docker_prints_for_it(machine: Machine) -> None:
+    labels = {f'"{label}"': "<no value>" for label in ("k3d.cluster", HASH_LABEL, ROOT_LABEL, SHARED_LABEL)}
+    line = _line({"{{.Id}}": "0123abc", **labels})
+    machine.add("docker", f"[ $1 = ps ] && echo 0123abc || printf '%s\\n' '{line}'")
+
+    (container,) = k3d_containers()
+
+    assert (container.cluster, container.config_hash, container.root, container.shared) == ("", "", "", False)
+
+
 def test_published_ports_are_listed_with_their_addresses(machine: Machine) -> None:
-    ports = "127.0.0.1=8080=80/tcp,=9080=80/tcp,127.0.0.1==443/tcp,::1=5353=53/udp,127.0.0.1=90-99=9/tcp,"
-    line = _line({"{{.Id}}": "0123abc", "PortBindings": ports})
+    bindings = {
+        "80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}, {"HostIp": "", "HostPort": "9080"}],
+        "81/tcp": None,
+        "443/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}],
+        "53/udp": [{"HostIp": "::1", "HostPort": "5353"}],
+        "9/tcp": [{"HostPort": "90-99"}],
+    }
+    line = _line({"{{.Id}}": "0123abc", "PortBindings": json.dumps(bindings)})
     machine.add("docker", f"[ $1 = ps ] && echo 0123abc || printf '%s\\n' '{line}'")
 
     (container,) = k3d_containers()
