@@ -88,6 +88,18 @@ def test_copier_refuses_what_the_model_refuses_unless_it_has_no_rule_for_it(
     assert refused == (path.stem not in ONLY_THE_MODEL)
 
 
+PRESETS = [pytest.param(path, id=path.stem) for path in sorted((ROOT / "presets").glob("*.yml"))]
+
+
+@pytest.mark.parametrize("path", PRESETS)
+def test_a_preset_holds_allowed_answers_and_says_how_to_use_it(path: Path) -> None:
+    preset = read_yaml(path)
+    assert problems(preset) == []
+    assert Draft202012Validator(json_schema()).is_valid(preset)
+    assert all(complete({})[key] != value for key, value in preset.items() if key != "registry_name")
+    assert f"# script/new DEST --data-file presets/{path.name}" in path.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(("key", "limits"), LIMITS.items())
 def test_limits_are_exact(key: str, limits: tuple[int, int]) -> None:
     others = {"https_port": 444, "http_port": 81, "api_port": 6551, "registry_port": 5051}

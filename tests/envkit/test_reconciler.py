@@ -23,7 +23,7 @@ from samples import (
     write_repo,
 )
 
-from envkit import cluster_kubeconfigs, missing_parts, preflight, reconciler, removal
+from envkit import cluster_kubeconfigs, missing_parts, preflight, reconciler, removal, shared_registry
 from envkit.engine import Container
 from envkit.environment import Environment
 from envkit.errors import CommandFailedError, UserError
@@ -639,6 +639,106 @@ def test_delete_never_touches_the_registry_of_another_cluster(removing: World, o
         removal.delete(removing.reconciler._session, registry_data=True)
 
     assert removing.calls == []
+
+
+# -- a shared registry --------------------------------------------------------------------------------------------
+
+
+OTHER = sample_container("k3d-other-server-0", "server", cluster="other", addresses={"k3d-other": ""}, root="/b%20c")
+
+
+@pytest.fixture
+def sharing(removing: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A cluster whose registry is on the network of another environment's cluster too."""
+    shared = sample_environment(tmp_path / "shared", shared=True)
+    removing.shop = shared
+    removing.reconciler = Reconciler(RecordingSession(shared, Steps(io.StringIO()), -1, removing))
+    removing.now = changed(healthy(shared), REGISTRY, addresses={"k3d-shop": ADDRESSES[REGISTRY], "k3d-other": ""})
+    monkeypatch.setenv("ENVKIT_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(shared_registry, "k3d_containers", lambda: [*removing.now.nodes, OTHER])
+    for module in (reconciler, missing_parts):
+        monkeypatch.setattr(
+            module, "ensure_shared_registry", lambda _: bool(removing.do("ensure the registry")) or True
+        )
+    return removing
+
+
+def test_a_shared_registry_is_there_before_the_cluster(sharing: World) -> None:
+    whole, sharing.now = sharing.now, NOTHING
+    sharing.effects[CREATE] = whole
+
+    sharing.reconciler.bring_up()
+
+    assert sharing.calls[:2] == ["ensure the registry", CREATE]
+
+
+def test_an_unfinished_creation_is_removed_without_the_shared_registry(sharing: World) -> None:
+    whole = sharing.now
+    sharing.now = without(whole, LOAD_BALANCER)
+    sharing.effects[CREATE] = whole
+
+    sharing.reconciler.bring_up()
+
+    assert sharing.calls[0] == f"remove {SERVER} {' '.join(AGENTS)}"
+    assert not any(call.startswith("remove") and REGISTRY in call for call in sharing.calls)
+
+
+def test_a_shared_registry_that_was_stopped_is_started_without_restarting_the_cluster(sharing: World) -> None:
+    sharing.marker, whole = sharing.shop.effective, sharing.now
+    sharing.now = changed(whole, REGISTRY, state="exited")
+    sharing.effects["ensure the registry"] = whole
+
+    sharing.reconciler.bring_up()
+
+    assert sharing.calls == ["ensure the registry", "correct the records", *SEEN]
+
+
+def test_stop_leaves_a_shared_registry_to_those_that_run(sharing: World) -> None:
+    sharing.effects[STOP] = changed(sharing.now, SERVER, LOAD_BALANCER, *AGENTS, state="exited")
+
+    assert sharing.reconciler.stop()
+    assert sharing.calls == [STOP]
+    assert not sharing.reconciler.stop()
+
+
+@pytest.mark.parametrize("all_data", [False, True])
+def test_delete_leaves_a_shared_registry_and_its_images_to_the_others(sharing: World, all_data: bool) -> None:
+    removal.delete(sharing.reconciler._session, registry_data=all_data)
+
+    assert sharing.calls == [f"remove {SERVER} {' '.join(AGENTS)} {LOAD_BALANCER}", "remove volume k3d-shop-images"]
+
+
+@pytest.mark.parametrize("noted", [False, True])
+def test_the_last_cluster_takes_the_shared_registry_and_images_that_nobody_else_keeps(
+    sharing: World, monkeypatch: pytest.MonkeyPatch, noted: bool
+) -> None:
+    monkeypatch.setattr(shared_registry, "k3d_containers", lambda: list(sharing.now.nodes))
+    sharing.users = [Path("/b c")] if noted else []
+
+    removed = removal.delete(sharing.reconciler._session, registry_data=True)
+
+    assert f"registry container {REGISTRY}" in removed
+    assert ("remove volume k3d-shop-registry" in sharing.calls) is not noted
+
+
+def test_images_of_another_environment_of_the_same_project_stay(removing: World) -> None:
+    removing.now, removing.users = healthy(removing.shop), [Path("/other")]
+
+    removal.delete(removing.reconciler._session, registry_data=True)
+
+    assert "remove volume k3d-shop-registry" not in removing.calls
+
+
+def test_a_cluster_that_was_made_with_another_registry_is_not_given_this_one(world: World) -> None:
+    made_from = {**world.shop.effective, "registries": {"use": ["k3d-common:5000"]}}
+    world.now = without(changed(healthy(world.shop), SERVER, config_hash="0" * 16), REGISTRY)
+    world.marker = made_from
+
+    with pytest.raises(UserError, match="was created with another registry, k3d-common") as caught:
+        world.reconciler.bring_up()
+
+    assert caught.value.next_step.startswith("just delete && just create")
+    assert world.calls == []
 
 
 # -- kubeconfigs --------------------------------------------------------------------------------------------------

@@ -108,6 +108,27 @@ def test_defaults_make_the_environment_of_mathtrail(copie: Copie, template: Path
     }
 
 
+def test_a_shared_registry_has_its_own_name_everywhere(tmp_path: Path, copy_project: CopyProject) -> None:
+    project = copy_project(tmp_path / "env", project="shop", registry="shared", registry_name="common")
+    config = read_yaml(project / "k3d.yaml")
+    assert config["registries"]["create"]["name"] == "k3d-common"
+    assert config["registries"]["create"]["volumes"] == ["k3d-common:/var/lib/registry"]
+    settings = tomllib.loads((project / "environment.toml").read_text(encoding="utf-8"))
+    assert settings["registry"] == {"shared": True}
+    assert "k3d-common:5000" in (project / "helm" / "arc-registries.yaml").read_text(encoding="utf-8")
+    assert not [
+        name
+        for name in files_of(project)
+        if name != "runner/README.md" and b"k3d-shop-registry" in (project / name).read_bytes()
+    ]
+
+
+@pytest.mark.parametrize(("servers", "subnet"), [(1, None), (3, "auto")])
+def test_servers_that_keep_etcd_have_fixed_addresses(servers: int, subnet: str | None) -> None:
+    config = yaml.safe_load(rendered_k3d(servers=servers))
+    assert (config["servers"], config.get("subnet")) == (servers, subnet)
+
+
 @pytest.mark.parametrize(("ingress", "arguments"), [("traefik", None), ("none", ["--disable=traefik"])])
 def test_ingress_none_takes_traefik_out_and_traefik_leaves_k3s_alone(ingress: str, arguments: list[str] | None) -> None:
     k3s = yaml.safe_load(rendered_k3d(ingress=ingress))["options"].get("k3s")
@@ -219,7 +240,10 @@ answer_sets = st.fixed_dictionaries(
     optional={
         "project": names,
         "cluster_name": names,
+        "servers": st.integers(0, 4),
         "agents": st.integers(-1, 12),
+        "registry": st.sampled_from(["own", "shared"]),
+        "registry_name": names,
         "http_port": ports,
         "https_port": ports,
         "api_port": ports,
