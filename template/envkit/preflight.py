@@ -208,9 +208,8 @@ def check_config(environment: Environment) -> Check:
         k3d_input(environment)
     except UserError as error:
         return Check("k3d.yaml", Verdict.FAIL, f"{error.what} {error.why}", error.next_step)
-    return Check(
-        "k3d.yaml", Verdict.OK, f"{environment.servers} server(s), {environment.agents} agents, {environment.image}"
-    )
+    servers = "1 server" if environment.servers == 1 else f"{environment.servers} servers"
+    return Check("k3d.yaml", Verdict.OK, f"{servers}, {environment.agents} agents, {environment.image}")
 
 
 def check_leftovers(environment: Environment, observation: Observation) -> list[Check]:
