@@ -656,10 +656,13 @@ def sharing(removing: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     removing.now = changed(healthy(shared), REGISTRY, addresses={"k3d-shop": ADDRESSES[REGISTRY], "k3d-other": ""})
     monkeypatch.setenv("ENVKIT_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setattr(shared_registry, "k3d_containers", lambda: [*removing.now.nodes, OTHER])
+
+    def ensure(_: Session) -> bool:
+        removing.do("ensure the registry")
+        return True
+
     for module in (reconciler, missing_parts):
-        monkeypatch.setattr(
-            module, "ensure_shared_registry", lambda _: bool(removing.do("ensure the registry")) or True
-        )
+        monkeypatch.setattr(module, "ensure_shared_registry", ensure)
     return removing
 
 
