@@ -29,6 +29,9 @@ has this commit, the environment takes its updates from there, else from this cl
 
 DEST becomes a Git repository with a first commit, unless it lies in one already.
 
+Ports and names that environments of this machine have, and ports on which something listens, are refused
+with free ones to take instead. --ignore-machine leaves that out.
+
 Questions are asked on a terminal. With --defaults none is asked; --data and --data-file answer in advance.
 Keys of the answers: README.md, or `answers.schema.json` for an editor.
 

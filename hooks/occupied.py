@@ -63,11 +63,8 @@ class Machine:
 
 def _look() -> list[Neighbour] | None:
     try:
-        if not docker("context", "inspect", "--format", "{{.Endpoints.docker.Host}}", timeout=SECONDS).startswith(
-            _LOCAL
-        ):
-            return None
-        return neighbours(k3d_containers(SECONDS))
+        engine = docker("context", "inspect", "--format", "{{.Endpoints.docker.Host}}", timeout=SECONDS)
+        return neighbours(k3d_containers(SECONDS)) if engine.startswith(_LOCAL) else None
     except (UserError, OSError):
         return None
 
@@ -88,7 +85,7 @@ def taken(answers: Mapping[str, Any], destination: Path, found: list[Neighbour])
 def _is_own(neighbour: Neighbour, answers: Mapping[str, Any], destination: Path) -> bool:
     if _is_shared_with(neighbour, answers):
         return True
-    if neighbour.root and Path(neighbour.root) == destination.absolute():
+    if neighbour.root and Path(neighbour.root) == destination.resolve():
         return True
     return neighbour.cluster == answers["cluster_name"] and not neighbour.is_there
 
