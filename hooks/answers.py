@@ -91,6 +91,7 @@ Text = BeforeValidator(as_text)
 Integer = BeforeValidator(as_int)
 YesNo = Annotated[bool, Field(description="yes or no"), BeforeValidator(as_bool)]
 Scope = Annotated[Literal["environment", "devcontainer"], Text]
+RegistryKind = Annotated[Literal["own", "shared"], Text]
 Ingress = Annotated[Literal["traefik", "none"], Text]
 Lens = Annotated[Literal["openlens", "freelens", "none"], Text]
 BuildkitMode = Annotated[Literal["rootless", "privileged"], Text]
@@ -110,6 +111,7 @@ def _number(lowest: int, highest: int, what: str = "a whole number") -> Any:
 
 # `<project>-dev` has to fit k3d's 32 characters.
 ProjectName = Annotated[str, _name(28), Text]
+RegistryName = Annotated[str, _name(45), Text]
 ClusterName = Annotated[str, _name(32), Text]
 RunnerName = Annotated[str, _name(45), Text]
 GithubName = Annotated[
@@ -121,6 +123,7 @@ GithubName = Annotated[
     ),
     Text,
 ]
+ServerCount = Annotated[Literal[1, 3], Integer]
 AgentCount = Annotated[int, _number(0, 10), Integer]
 Port = Annotated[int, _number(1, 65535, "a port"), Integer]
 HighPort = Annotated[int, _number(1024, 65535, "a port"), Integer]
@@ -170,11 +173,14 @@ class Answers(BaseModel):
     project: ProjectName
     github_org: GithubName
     cluster_name: ClusterName
+    servers: ServerCount
     agents: AgentCount
     http_port: Port
     https_port: Port
     api_port: HighPort
     registry_port: HighPort
+    registry: RegistryKind
+    registry_name: RegistryName
     ingress: Ingress
     lens: Lens
     arc: YesNo

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 from answers import complete, listed, problems
 from destination import ANSWERS_FILE, Destination, OccupiedError, free_folder
+from occupied import Machine, Taken, taken
 from questions import answerable, is_asked
 from template_source import ROOT, UnusableSourceError, commit_of, has_uncommitted_changes, update_source
 
@@ -27,6 +28,9 @@ are not committed are left out. Another version: -r TAG. Where the clone's remot
 has this commit, the environment takes its updates from there, else from this clone.
 
 DEST becomes a Git repository with a first commit, unless it lies in one already.
+
+Ports and names that environments of this machine have, and ports on which something listens, are refused
+with free ones to take instead. --ignore-machine leaves that out.
 
 Questions are asked on a terminal. With --defaults none is asked; --data and --data-file answer in advance.
 Keys of the answers: README.md, or `answers.schema.json` for an editor.
@@ -45,14 +49,17 @@ class RefusalError(Exception):
 def main(arguments: list[str] | None = None) -> int:
     """Generate an environment; returns the exit status."""
     options = _parser().parse_args(arguments)
+    options.command_line = sys.argv[1:] if arguments is None else arguments
     try:
         given = _given_answers(options)
         _refuse_wrong_answers(given, options)
+        machine = None if options.ignore_machine else Machine()
         destination = free_folder(Path(options.destination), template=ROOT, scope=given.get("scope"))
         commit = commit_of(options.vcs_ref)
         if has_uncommitted_changes() and not options.quiet:
             _say(f"Note: {ROOT} has changes that are not committed; they are left out.")
-        return _generate(destination, given, commit, options)
+        offered = _refuse_what_is_taken(machine, destination, given, options) if machine else {}
+        return _generate(destination, given, offered, commit, options)
     except (RefusalError, OccupiedError, UnusableSourceError) as refusal:
         _say(str(refusal))
         return 1
@@ -109,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     add("-f", "--force", action="store_true", help="the same as --defaults --overwrite")
     add("-n", "--pretend", action="store_true", help="only go through the motions")
     add("-T", "--skip-tasks", action="store_true", help="render only; create no cluster")
+    add("--ignore-machine", action="store_true", help="do not compare ports and names with this machine's environments")
     add("-q", "--quiet", action="store_true", help="print problems only")
     # Copier's own flag. It is implied here: who runs this script trusts the template already.
     add("--trust", "--UNSAFE", action="store_true", help=argparse.SUPPRESS)
@@ -162,12 +170,53 @@ def _refuse_wrong_answers(given: Mapping[str, Any], options: argparse.Namespace)
         )
 
 
+def _refuse_what_is_taken(
+    machine: Machine, destination: Destination, given: Mapping[str, Any], options: argparse.Namespace
+) -> dict[str, Any]:
+    """Refuses answers that other environments of this machine have; returns free ones to offer at the prompts."""
+    answers = complete(given)
+    if answers["scope"] != "environment":
+        return {}
+    import copier  # noqa: F401 - it takes half a second, and Docker answers meanwhile
+
+    found = machine.neighbours()
+    clashes = taken(answers, destination.path, found) if found is not None else []
+    asks = not (options.defaults or options.force)
+    open_questions = [clash for clash in clashes if asks and not given.keys() & {clash.key, *clash.proposal}]
+    refused = [clash for clash in clashes if clash not in open_questions]
+    if refused:
+        raise RefusalError(_refusal(clashes, options.command_line))
+    for clash in open_questions:
+        _say(f"Note: {clash.sentence} A free one is offered instead.")
+    return {key: value for clash in open_questions for key, value in clash.proposal.items()}
+
+
+def _refusal(clashes: list[Taken], command_line: list[str]) -> str:
+    options = [f"-d {key}={value}" for clash in clashes for key, value in clash.proposal.items()]
+    command = shlex.join(["script/new", *command_line])
+    return "\n".join(
+        [
+            "This machine has environments or programs with the same ports or names:",
+            *(f"  - {clash.sentence}" for clash in clashes),
+            "Nothing was generated. With answers that are free here:\n",
+            f"    {command} {' '.join(options)}\n",
+            "Where the environment is for other machines, as it is: --ignore-machine",
+        ]
+    )
+
+
 def _unanswered(given: Mapping[str, Any]) -> list[str]:
     context = complete(given)
     return [question.key for question in answerable() if question.key not in given and is_asked(question, context)]
 
 
-def _generate(destination: Destination, given: Mapping[str, Any], commit: str, options: argparse.Namespace) -> int:
+def _generate(
+    destination: Destination,
+    given: Mapping[str, Any],
+    offered: Mapping[str, Any],
+    commit: str,
+    options: argparse.Namespace,
+) -> int:
     # Late, because Copier takes half a second to import and most mistakes are found without it.
     from copier import run_copy
     from copier.errors import CopierAnswersInterrupt, CopierError, TaskError
@@ -183,6 +232,7 @@ def _generate(destination: Destination, given: Mapping[str, Any], commit: str, o
                 str(ROOT),
                 destination.path,
                 dict(given),
+                user_defaults=dict(offered),
                 answers_file=options.answers_file,
                 vcs_ref=commit,
                 exclude=options.exclude,

@@ -26,7 +26,7 @@ class Question:
     type: str
     default: Any
     help: str = ""
-    choices: Mapping[str, str] | None = None
+    choices: Mapping[str, str | int] | None = None
     when: str | bool = True
     ask: bool = True
 

@@ -72,19 +72,25 @@ users:
 NETWORK = "k3d-shop"
 
 
-def write_repo(folder: Path, *, k3d_yaml: str = K3D_YAML, dotenv: str = "", lens: str = "none") -> Path:
+def write_repo(
+    folder: Path, *, k3d_yaml: str = K3D_YAML, dotenv: str = "", lens: str = "none", shared: bool = False
+) -> Path:
     """Writes the files of an environment's configuration into a folder, and returns it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "k3d.yaml").write_text(k3d_yaml, encoding="utf-8")
-    (folder / "environment.toml").write_text(f'project = "shop"\n[ide]\nlens = "{lens}"\n', encoding="utf-8")
+    registry = "[registry]\nshared = true\n" if shared else ""
+    settings = f'project = "shop"\n{registry}[ide]\nlens = "{lens}"\n'
+    (folder / "environment.toml").write_text(settings, encoding="utf-8")
     if dotenv:
         (folder / ".env").write_text(dotenv, encoding="utf-8")
     return folder
 
 
-def sample_environment(folder: Path, *, k3d_yaml: str = K3D_YAML, dotenv: str = "") -> Environment:
+def sample_environment(
+    folder: Path, *, k3d_yaml: str = K3D_YAML, dotenv: str = "", shared: bool = False
+) -> Environment:
     """The environment of those files."""
-    return read_environment(write_repo(folder, k3d_yaml=k3d_yaml, dotenv=dotenv))
+    return read_environment(write_repo(folder, k3d_yaml=k3d_yaml, dotenv=dotenv, shared=shared))
 
 
 def sample_container(name: str, role: str, address: str = "10.0.0.9", **changes: Any) -> Container:
@@ -119,13 +125,16 @@ ADDRESSES = {
 def healthy(environment: Environment) -> Observation:
     """What is found of a cluster that envkit made from this configuration, and in which everything works."""
     server = sample_container(SERVER, "server", ADDRESSES[SERVER], config_hash=environment.config_hash)
+    registry = sample_container(REGISTRY, "registry", ADDRESSES[REGISTRY])
+    if environment.registry.shared:
+        registry = replace(registry, cluster="", shared=True)
     return Observation(
         nodes=(
             server,
             *(sample_container(name, "agent", ADDRESSES[name]) for name in AGENTS),
             sample_container(LOAD_BALANCER, "loadbalancer", ADDRESSES[LOAD_BALANCER]),
         ),
-        registry=sample_container(REGISTRY, "registry", ADDRESSES[REGISTRY]),
+        registry=registry,
         registry_answers=True,
         api=ApiFacts(ready=dict.fromkeys((SERVER, *AGENTS), True), versions=("v1.36.2",), dns_records=ADDRESSES),
     )

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from envkit.arc.commands import add_arc_commands
 from envkit.cluster_kubeconfigs import write_kubeconfigs
-from envkit.engine import inspect
+from envkit.engine import Container, inspect
 from envkit.environment import load_environment
 from envkit.errors import UserError
 from envkit.kubeconfig import kubeconfig_paths
@@ -80,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     add("clean", _clean, "delete all that this environment has made on this machine")
     status = add("status", _status, "show the cluster, its registry and kubeconfigs")
     status.add_argument("--json", action="store_true", help="for machines")
+    ports = add("ports", _ports, "show the ports of all environments of this machine, and who holds those of this one")
+    ports.add_argument("--json", action="store_true", help="for machines")
     add("kubeconfig", _kubeconfig, "write the kubeconfigs again")
     add("doctor", _doctor, "check this machine; changes nothing")
     push = add("push", _push, "put a local image into the registry")
@@ -142,8 +144,11 @@ def _delete(arguments: argparse.Namespace) -> int:
     with _session("delete") as session:
         removed = delete(session, registry_data=arguments.all)
         volume = session.environment.registry.volume
+        registry = _kept_registry(session)
     _print_removed(removed)
-    if volume and not arguments.all and inspect("volume", volume):
+    if registry:
+        print(f"The registry {registry.name} stays with its images: other environments use it.")
+    elif volume and not arguments.all and inspect("volume", volume):
         print(f"The registry's images stay in the volume {volume}; {just_command()} delete --all removes them too.")
     return 0
 
@@ -153,14 +158,28 @@ def _clean(_: argparse.Namespace) -> int:
 
     with _session("clean") as session:
         removed = delete(session, registry_data=True)
-        removed += remove_local_images(session)
+        if not _kept_registry(session):  # else others use its names
+            removed += remove_local_images(session)
         removed += remove_built_images(session.environment)
     _print_removed(removed)
     return 0
 
 
+def _kept_registry(session: Session) -> Container | None:
+    """The registry that is left after a deletion, because other environments share it."""
+    return session.containers()[1] if session.environment.registry.shared else None
+
+
 def _print_removed(removed: Sequence[str]) -> None:
     print("\n".join(["Removed:", *(f"  {item}" for item in removed)]) if removed else "There was nothing to remove.")
+
+
+def _ports(arguments: argparse.Namespace) -> int:
+    from envkit.port_list import gather, print_json, print_table
+
+    ports = gather(load_environment())
+    (print_json if arguments.json else print_table)(ports)
+    return 0
 
 
 def _kubeconfig(_: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from dotenv.parser import parse_stream
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 
 from envkit.environment import (
@@ -144,6 +144,7 @@ def read_environment(root: Path = ROOT) -> Environment:
     overrides = _read_dotenv(root / ".env")
     effective = _apply(overrides, document)
     config = _validate(effective, root / "k3d.yaml")
+    settings = _read_settings(root / "environment.toml")
     _refuse_clashes(config, root)
     create = config.registries.create
     return Environment(
@@ -158,9 +159,12 @@ def read_environment(root: Path = ROOT) -> Environment:
             port=int(create.host_port),
             image=create.image,
             volume=next((v.partition(":")[0] for v in create.volumes if not v.startswith(("/", "."))), ""),
+            address=create.host,
+            mounts=tuple(create.volumes),
+            shared=settings.registry.shared,
         ),
-        lens=overrides.LENS or _read_lens(root / "environment.toml"),
-        effective=effective,
+        lens=overrides.LENS or settings.ide.lens,
+        effective=_with_shared_registry(effective) if settings.registry.shared else effective,
     )
 
 
@@ -245,17 +249,26 @@ def _dotenv_values(path: Path) -> dict[str, str]:
     return values
 
 
-def _read_lens(path: Path) -> Lens:
-    class Ide(BaseModel):
-        lens: Lens = "openlens"
+class _Ide(BaseModel):
+    lens: Lens = "openlens"
 
-    class File(BaseModel):
-        ide: Ide = Ide()
 
+class _SharedRegistry(BaseModel):
+    shared: StrictBool = False
+
+
+class _Settings(BaseModel):
+    """The tables of `environment.toml` that say what `k3d.yaml` cannot hold."""
+
+    ide: _Ide = _Ide()
+    registry: _SharedRegistry = _SharedRegistry()
+
+
+def _read_settings(path: Path) -> _Settings:
     try:
-        return File.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).ide.lens
+        return _Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        return "none"
+        return _Settings(ide=_Ide(lens="none"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
         why = _problems(error) if isinstance(error, ValidationError) else str(error)
         raise UserError(f"{path} is not right.", why, f"git -C {path.parent} diff {path.name}") from error
@@ -321,6 +334,17 @@ def _apply(overrides: Overrides, document: dict[str, Any]) -> dict[str, Any]:
         registries["create"]["hostPort"] = str(overrides.REGISTRY_PORT)
         registries["config"] = _mirror_also(registries.get("config"), team_port, str(overrides.REGISTRY_PORT))
     return effective
+
+
+def _with_shared_registry(document: dict[str, Any]) -> dict[str, Any]:
+    """The configuration for a registry that k3d neither makes nor deletes: it finds the container by its name.
+
+    `k3d.yaml` describes the registry in the same way for both kinds; envkit makes a shared one itself.
+    """
+    registries = dict(document["registries"])
+    create = registries.pop("create")
+    used = [*(registries.get("use") or []), f"{create['name']}:5000"]
+    return document | {"registries": {"use": used, **{k: v for k, v in registries.items() if k != "use"}}}
 
 
 def _mirror_also(config: object, team_port: str, port: str) -> object:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from envkit import preflight
+from envkit.engine import k3d_containers
 from envkit.environment import load_environment
 from envkit.errors import UserError
 from envkit.localhost_names import resolves
+from envkit.neighbours import Neighbour, neighbours
 from envkit.observation import observe
 from envkit.paths import ROOT, just_command
+from envkit.port_list import others_ports
 from envkit.preflight import Check, Verdict
 from envkit.report import new_table, plain, print_report
 from envkit.tool_versions import tool_statuses
@@ -24,17 +27,20 @@ def diagnose() -> list[Check]:
     docker = preflight.check_docker()
     checks.append(docker)
     own: frozenset[int] = frozenset()
+    others: dict[int, Neighbour] = {}
     if docker.verdict is Verdict.OK:
         try:
             observation = observe(environment)
             checks += preflight.check_resources(environment)
             checks += preflight.check_names(environment, observation)
+            checks += preflight.check_shared_registry(environment, observation)
             checks += preflight.check_leftovers(environment, observation)
+            others = others_ports(environment, neighbours(k3d_containers()))
             own = preflight.own_published_ports(observation)
         except UserError as error:  # the engine went away, or refuses to describe one of its objects
             checks.append(Check("Docker", Verdict.FAIL, f"{error.what} {error.why}", error.next_step))
     checks += preflight.check_inotify()
-    checks += preflight.check_ports(environment.ports, own)
+    checks += preflight.check_ports(environment.ports, own, others)
     checks.append(_check_registry_name(f"{environment.registry.name}.localhost"))
     checks += _check_runner()
     return checks

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from envkit.environment import ALL_INTERFACES, HASH_LABEL, ROOT_LABEL
+from envkit.environment import ALL_INTERFACES, HASH_LABEL, ROOT_LABEL, SHARED_LABEL
 from envkit.errors import TIMED_OUT, CommandFailedError, UserError
 from envkit.paths import just_command
 from envkit.process import capture, require_tool, tool_environment
@@ -38,7 +38,25 @@ _FIELDS = (
     f'{{{{index .Config.Labels "{ROLE_LABEL}"}}}}',
     f'{{{{index .Config.Labels "{HASH_LABEL}"}}}}',
     f'{{{{index .Config.Labels "{ROOT_LABEL}"}}}}',
+    f'{{{{index .Config.Labels "{SHARED_LABEL}"}}}}',
+    "{{json .HostConfig.PortBindings}}",
 )
+
+
+class Published(NamedTuple):
+    """A port of this machine that leads to a container, while it runs.
+
+    Attributes:
+        address: The address it is bound to.
+        number: The port of this machine.
+        target: The container's port.
+        protocol: `tcp` or `udp`.
+    """
+
+    address: str
+    number: int
+    target: int
+    protocol: str = "tcp"
 
 
 @dataclass(frozen=True)
@@ -56,6 +74,8 @@ class Container:
         role: k3d's word: `server`, `agent`, `loadbalancer`, `registry`, `noRole`.
         config_hash: Hash of the configuration it was created with; only on the server of a cluster that envkit made.
         root: Percent-encoded path of the repository that created it; same condition.
+        shared: Whether it is a registry that several environments share.
+        published: The ports of this machine that it has, or would have if it were started.
     """
 
     id: str
@@ -68,6 +88,8 @@ class Container:
     role: str
     config_hash: str
     root: str
+    shared: bool = False
+    published: tuple[Published, ...] = ()
 
     @property
     def running(self) -> bool:
@@ -95,9 +117,32 @@ def k3d_containers(timeout: float = TIMEOUT) -> list[Container]:
 
 
 def _container(line: str) -> Container:
-    ident, name, state, started, image, networks, cluster, role, config_hash, root = line.split("\t")
-    addresses = dict(part.split("=", 1) for part in networks.split(",") if part)
-    return Container(ident, name.lstrip("/"), state, started, image, addresses, cluster, role, config_hash, root)
+    # What some versions of Docker print for a label that is not there.
+    fields = line.replace("<no value>", "").split("\t")
+    ident, name, state, started, image, networks, cluster, role, config_hash, root, shared, ports = fields
+    return Container(
+        id=ident,
+        name=name.lstrip("/"),
+        state=state,
+        started_at=started,
+        image=image,
+        addresses=dict(part.split("=", 1) for part in networks.split(",") if part),
+        cluster=cluster,
+        role=role,
+        config_hash=config_hash,
+        root=root,
+        shared=bool(shared),
+        published=tuple(_published(json.loads(ports or "null") or {})),
+    )
+
+
+def _published(bindings: Mapping[str, Any]) -> Iterator[Published]:
+    for port, entries in bindings.items():
+        target, _, protocol = port.partition("/")
+        for entry in entries or []:
+            number = entry.get("HostPort") or ""
+            if number.isdigit():  # not where Docker is to choose one, or one of a range
+                yield Published(entry.get("HostIp") or ALL_INTERFACES, int(number), int(target), protocol or "tcp")
 
 
 def docker(*arguments: str, timeout: float | None = TIMEOUT, stdin: str | None = None) -> str:
@@ -145,18 +190,39 @@ def read_file(container: str, path: str) -> bytes | None:
         return content.read() if content else None
 
 
-def write_file(container: str, path: str, content: bytes, mode: int = 0o644) -> None:
-    """Writes a file into a container, running or not. Its folder must exist."""
+def read_folder(container: str, path: str) -> list[bytes]:
+    """The content of every file in a folder of a container, running or not; empty where the folder is not there."""
     import io
     import tarfile
 
-    target = Path(path)
+    done = _copy(f"{container}:{path}", "-")
+    if done.returncode:
+        return []
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        files = [archive.extractfile(member) for member in archive]
+        return [file.read() for file in files if file]
+
+
+def write_file(container: str, path: str, content: bytes, mode: int = 0o644, *, below: str = "") -> None:
+    """Writes a file into a container, running or not.
+
+    Args:
+        container: Its name.
+        path: Where the file goes.
+        content: What it holds.
+        mode: Its permissions.
+        below: A folder above it that exists; the ones between are made. Without it the file's own has to exist.
+    """
+    import io
+    import tarfile
+
+    folder = Path(below) if below else Path(path).parent
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        member = tarfile.TarInfo(target.name)
+        member = tarfile.TarInfo(str(Path(path).relative_to(folder)))
         member.size, member.mode = len(content), mode
         archive.addfile(member, io.BytesIO(content))
-    done = _copy("-", f"{container}:{target.parent}", buffer.getvalue())
+    done = _copy("-", f"{container}:{folder}", buffer.getvalue())
     if done.returncode:
         raise CommandFailedError(
             f"{path} cannot be written into the container {container}.",
@@ -175,20 +241,6 @@ def _copy(source: str, target: str, archive: bytes = b"") -> subprocess.Complete
     except subprocess.TimeoutExpired as error:
         what = f"`docker cp {source} {target}` did not end within {TIMEOUT * 2:.0f} s."
         raise _explained(CommandFailedError(what, status=TIMED_OUT, output=""), "cp") from error
-
-
-def published_ports(containers: Sequence[str]) -> dict[str, list[tuple[str, int]]]:
-    """For each container the addresses and ports of this machine that it publishes or would publish when started."""
-    ports: dict[str, list[tuple[str, int]]] = {}
-    for entry in inspect("container", *containers):
-        bindings = (entry["HostConfig"].get("PortBindings") or {}).values()
-        ports[entry["Name"].lstrip("/")] = [
-            (binding.get("HostIp") or ALL_INTERFACES, int(binding["HostPort"]))
-            for group in bindings
-            for binding in group or []
-            if binding.get("HostPort")
-        ]
-    return ports
 
 
 def _explained(error: CommandFailedError, verb: str) -> UserError:

@@ -27,6 +27,9 @@ HASH_LABEL = "envkit.config-hash"
 ROOT_LABEL = "envkit.root"
 """Label on the server's container: the percent-encoded path of the repository that created the cluster."""
 
+SHARED_LABEL = "envkit.registry"
+"""Label on the container of a registry that several environments share; its value is `shared`."""
+
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104
 """What Docker and k3d take where a port is given without an address; only compared with here."""
 
@@ -64,12 +67,18 @@ class Registry:
         port: Port on this machine.
         image: Image that it runs.
         volume: Docker volume with its data; empty where `k3d.yaml` mounts none.
+        address: Address of this machine that it listens on.
+        mounts: All that `k3d.yaml` mounts into it, as Docker's `--volume` takes it.
+        shared: Whether several environments of this machine use it, so that it belongs to no cluster.
     """
 
     name: str
     port: int
     image: str
     volume: str
+    address: str = "127.0.0.1"
+    mounts: tuple[str, ...] = ()
+    shared: bool = False
 
     @property
     def host_names(self) -> tuple[str, ...]:
@@ -211,7 +220,8 @@ def _recall(memory: Path, key: str) -> Environment | None:
         if saved["key"] != key:
             return None
         values = saved["environment"]
-        values["registry"] = Registry(**values["registry"])
+        registry = values["registry"]
+        values["registry"] = Registry(**registry | {"mounts": tuple(registry["mounts"])})
         values["ports"] = tuple(PortUse(**use) for use in values["ports"])
         return Environment(**values)
     except (OSError, ValueError, KeyError, TypeError):

@@ -13,6 +13,7 @@ from envkit.paths import just_command
 from envkit.progress import Step
 from envkit.registry import run_registry_container, wait_until_it_answers
 from envkit.session import Session
+from envkit.shared_registry import ensure_shared_registry, registry_lock
 from envkit.state import Assessment
 
 _REGISTRY_SECONDS = 30
@@ -32,7 +33,7 @@ def add_missing_parts(session: Session, observation: Observation, assessment: As
     if "server" in missing or server is None:
         raise UserError(
             f"The cluster {session.environment.cluster} has lost a server node.",
-            "What ran in it cannot be repaired; images in the registry stay.",
+            "A server cannot be made anew, because it holds the state of the cluster; images in the registry stay.",
             f"{just_command()} delete && {just_command()} create",
         )
     actions = []
@@ -40,11 +41,7 @@ def add_missing_parts(session: Session, observation: Observation, assessment: As
         with session.steps.step("Starting the server"):  # new nodes join a running server only
             docker("start", *stopped, timeout=60)
     if "registry" in missing:
-        with session.steps.step("Making the registry anew"):
-            remove_containers([observation.registry.name] if observation.registry else [])
-            run_registry_container(session.environment)
-            wait_until_it_answers(session.environment.registry, _REGISTRY_SECONDS)
-        actions.append("made the registry anew")
+        actions.append(_add_registry(session, observation))
     balancer_is_missing = "loadbalancer" in missing
     if number := missing.get("agent", 0):
         agents = "an agent" if number == 1 else f"{number} agents"
@@ -69,8 +66,20 @@ def add_missing_parts(session: Session, observation: Observation, assessment: As
             run_load_balancer_container(session.environment, server, session.containers()[0])
         actions.append("made the load balancer anew")
     if not stopped:  # k3d will start the others, and write the records then
-        _correct_dns_records(session, server)
+        correct_dns_records(session, server)
     return actions
+
+
+def _add_registry(session: Session, observation: Observation) -> str:
+    if session.environment.registry.shared:
+        with registry_lock(session, "create"), session.steps.step("Joining the shared registry"):
+            ensure_shared_registry(session)
+        return "joined the shared registry"
+    with session.steps.step("Making the registry anew"):
+        remove_containers([observation.registry.name] if observation.registry else [])
+        run_registry_container(session.environment)
+        wait_until_it_answers(session.environment.registry, _REGISTRY_SECONDS)
+    return "made the registry anew"
 
 
 def _forget_lost_nodes(session: Session, server: Container) -> None:
@@ -80,7 +89,7 @@ def _forget_lost_nodes(session: Session, server: Container) -> None:
         _kubectl_inside(server, "delete", "node", *lost, "--ignore-not-found")
 
 
-def _correct_dns_records(session: Session, server: Container) -> None:
+def correct_dns_records(session: Session, server: Container) -> None:
     """Tells the cluster's DNS the addresses of the new containers.
 
     k3d writes them whenever it starts a cluster (`ClusterStart` in `pkg/client/cluster.go`); to start a cluster anew

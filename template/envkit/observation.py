@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from envkit.engine import TIMEOUT, Container, k3d_containers, published_ports, read_file
+from envkit.engine import TIMEOUT, Container, k3d_containers, read_file
 from envkit.environment import Environment, Registry
 from envkit.errors import UserError
 from envkit.kubeconfig import kubeconfig_paths
@@ -52,7 +52,7 @@ class Observation:
         registry: The registry's container, whichever cluster it says it belongs to.
         registry_answers: Whether `/v2/` answers.
         registry_port: The port of this machine that the registry has, where the configuration has changed since it was
-            made; 0 where it has not.
+            made, or where another environment has made a shared one; 0 where it is the configured one.
         api: What the Kubernetes API says; None where it was not asked because the server does not run.
         hosts_lost: Running nodes that no longer know the name of this machine.
         verified: The same containers, running since the same moment, were seen to work before.
@@ -162,9 +162,10 @@ def _is_ready(node: dict[str, Any]) -> bool:
 
 
 def _registry_port(environment: Environment, nodes: Iterable[Container], registry: Container | None) -> int:
+    # One that is shared may have been made anew by another environment, whatever this cluster's configuration is.
     drifted = any(node.config_hash not in ("", environment.config_hash) for node in nodes)
-    uses = published_ports([registry.name]).values() if registry and drifted else ()
-    return next((port for use in uses for _, port in use if port != environment.registry.port), 0)
+    ports = registry.published if registry and (drifted or registry.shared) else ()
+    return next((port.number for port in ports if port.number != environment.registry.port), 0)
 
 
 def _api_result(asked: Future[ApiFacts] | None, server_runs: bool) -> ApiFacts | None:

@@ -34,14 +34,31 @@ def clashes(
         detail = f"the cluster {environment.cluster} belongs to the environment in {other}"
         fix = f"Work in {other}, or give this one another name: metadata.name in k3d.yaml"
         found.append(Clash("Cluster name", detail, fix))
-    if registry and registry.cluster not in ("", environment.cluster):
-        detail = f"the container {registry.name} belongs to the cluster {registry.cluster}"
-        fix = (
-            "Give this one another name (registries.create.name in k3d.yaml), or if that was this environment's own "
-            f"cluster before it was renamed: k3d cluster delete {registry.cluster}"
-        )
-        found.append(Clash("Registry name", detail, fix))
+    if registry and (clash := _registry_clash(environment, registry)):
+        found.append(clash)
     return found
+
+
+def _registry_clash(environment: Environment, registry: Container) -> Clash | None:
+    rename = "Give this one another name (registries.create.name in k3d.yaml)"
+    if registry.cluster and (environment.registry.shared or registry.cluster != environment.cluster):
+        detail = f"the container {registry.name} belongs to the cluster {registry.cluster}"
+        if environment.registry.shared:
+            fix = f"{rename}, or where its images may go on without it: docker rm --force {registry.name}"
+        else:
+            fix = (
+                f"{rename}, or if that was this environment's own cluster before it was renamed: "
+                f"k3d cluster delete {registry.cluster}"
+            )
+    elif registry.shared and not environment.registry.shared:
+        detail = f"the container {registry.name} is a registry that environments of this machine share"
+        fix = f"{rename}, or share it: shared = true under [registry] in environment.toml"
+    elif environment.registry.shared and not registry.shared:
+        detail = f"the container {registry.name} is a registry that no environment has made"
+        fix = rename
+    else:
+        return None
+    return Clash("Registry name", detail, fix)
 
 
 def refuse_clashes(environment: Environment, nodes: Iterable[Container], registry: Container | None) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from envkit.config import k3d_input
-from envkit.engine import docker, inspect, published_ports
+from envkit.engine import docker, inspect
 from envkit.environment import Environment, PortUse
 from envkit.errors import UserError
+from envkit.neighbours import Neighbour
 from envkit.observation import Observation
 from envkit.ownership import clashes
 from envkit.paths import ROOT, just_command
@@ -65,7 +66,8 @@ def check_resources(environment: Environment) -> list[Check]:
         info = json.loads(docker("info", "--format", "{{json .}}"))
     except (UserError, ValueError):
         return []
-    wanted, memory = _MEMORY_BASE + environment.agents * _MEMORY_AGENT, int(info.get("MemTotal") or 0)
+    nodes = environment.agents + environment.servers - 1
+    wanted, memory = _MEMORY_BASE + nodes * _MEMORY_AGENT, int(info.get("MemTotal") or 0)
     enough = memory >= wanted
     checks.append(
         Check(
@@ -134,14 +136,20 @@ def _check_rootless_ports(environment: Environment) -> list[Check]:
     ]
 
 
-def check_ports(uses: Sequence[PortUse], own_ports: frozenset[int] = frozenset()) -> list[Check]:
+def check_ports(
+    uses: Sequence[PortUse], own_ports: frozenset[int] = frozenset(), others: Mapping[int, Neighbour] | None = None
+) -> list[Check]:
     """Every port of the environment is free, or held by the environment itself.
+
+    A port of an environment that is stopped only warns: two that never run at the same time may have the same ports.
 
     Args:
         uses: The ports to look at.
         own_ports: Ports that its own running containers hold.
+        others: The ports of other environments, running or not.
     """
-    taken = {use.number for use in uses}
+    others = others or {}
+    taken = {use.number for use in uses} | others.keys()
     checks = []
     for use in uses:
         where = f"{use.purpose} on {use.address}:{use.number}"
@@ -152,8 +160,11 @@ def check_ports(uses: Sequence[PortUse], own_ports: frozenset[int] = frozenset()
             fix = f"127.0.0.1:{use.number} in place of {use.address}:{use.number} in k3d.yaml"
             checks.append(Check(f"Port {use.number}", Verdict.WARN, detail, fix))
         elif is_busy(use.address, use.number, use.protocol):
-            detail = f"{where}: held by {owner_of(use.number)}"
-            checks.append(Check(f"Port {use.number}", Verdict.FAIL, detail, _move(use, taken)))
+            holder = others[use.number].title if use.number in others else owner_of(use.number)
+            checks.append(Check(f"Port {use.number}", Verdict.FAIL, f"{where}: held by {holder}", _move(use, taken)))
+        elif use.number in others:
+            detail = f"{where}: free, but only one of the two can run: {others[use.number].title} has it too"
+            checks.append(Check(f"Port {use.number}", Verdict.WARN, detail, _move(use, taken)))
         else:
             checks.append(Check(f"Port {use.number}", Verdict.OK, f"{where}: free"))
     return checks
@@ -182,22 +193,30 @@ def check_names(environment: Environment, observation: Observation, root: Path =
     return checks or [Check("Names", Verdict.OK, f"{environment.context}, {environment.registry.name}: ours or free")]
 
 
+def check_shared_registry(environment: Environment, observation: Observation) -> list[Check]:
+    """A registry that another environment has made is on the port that this one names."""
+    registry, port = environment.registry, observation.registry_port
+    if not registry.shared or not port:
+        return []
+    detail = f"the shared registry {registry.name} is on port {port}, and this environment names {registry.port}"
+    return [Check("Registry port", Verdict.FAIL, detail, f"REGISTRY_PORT={port}   (a line in .env)")]
+
+
 def check_config(environment: Environment) -> Check:
     """The configuration can be handed to k3d."""
     try:
         k3d_input(environment)
     except UserError as error:
         return Check("k3d.yaml", Verdict.FAIL, f"{error.what} {error.why}", error.next_step)
-    return Check(
-        "k3d.yaml", Verdict.OK, f"{environment.servers} server, {environment.agents} agents, {environment.image}"
-    )
+    servers = "1 server" if environment.servers == 1 else f"{environment.servers} servers"
+    return Check("k3d.yaml", Verdict.OK, f"{servers}, {environment.agents} agents, {environment.image}")
 
 
 def check_leftovers(environment: Environment, observation: Observation) -> list[Check]:
     """Parts of a half-deleted cluster; `create` puts them right by itself, so they only warn."""
     found = []
     if not observation.nodes:
-        if observation.registry:
+        if observation.registry and not observation.registry.shared:
             found.append(f"the registry container {observation.registry.name}")
         if network := inspect("network", environment.network):
             attached = sorted(c["Name"] for c in (network[0].get("Containers") or {}).values())
@@ -211,10 +230,9 @@ def check_leftovers(environment: Environment, observation: Observation) -> list[
 
 def own_published_ports(observation: Observation) -> frozenset[int]:
     """Ports that the environment's running containers hold."""
-    running = [node.name for node in observation.nodes if node.running and node.role == "loadbalancer"]
-    if observation.registry and observation.registry.running:
-        running.append(observation.registry.name)
-    return frozenset(port for uses in published_ports(running).values() for _, port in uses)
+    parts = [node for node in observation.nodes if node.role == "loadbalancer"]
+    parts += [observation.registry] if observation.registry else []
+    return frozenset(port.number for part in parts if part.running for port in part.published)
 
 
 def require(checks: list[Check], action: str, say: Callable[[str], None]) -> None:

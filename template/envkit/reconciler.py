@@ -14,17 +14,20 @@ from typing import Any
 
 from envkit.cluster_kubeconfigs import kubeconfigs_are_current, refresh_host_kubeconfig, write_kubeconfigs
 from envkit.creation_marker import read_marker, write_marker
-from envkit.engine import docker, published_ports, remove_containers
+from envkit.engine import docker, k3d_containers, remove_containers
 from envkit.errors import UserError
-from envkit.missing_parts import add_missing_parts
+from envkit.missing_parts import add_missing_parts, correct_dns_records
 from envkit.observation import Observation, observe
 from envkit.ownership import refuse_clashes
 from envkit.paths import just_command
 from envkit.progress import Step
+from envkit.registry import registry_name
 from envkit.removal import remove_network, remove_unfinished
 from envkit.session import Session
+from envkit.shared_registry import ensure_shared_registry, registry_lock, stop_shared_registry
 from envkit.state import Assessment, State, assess, drift_between, is_drifted
 from envkit.verified import remember_verified
+from envkit.volume_users import note_user
 
 _SETTLE = 90.0
 """Seconds that a running cluster gets to become Ready by itself before it is restarted."""
@@ -76,6 +79,7 @@ class Reconciler:
         refuse_clashes(self._environment, observation.nodes, observation.registry)
         for _ in range(_ROUNDS):
             assessment = self._assess(observation)
+            self._refuse_another_registry(observation, assessment)
             if assessment.state is State.RUNNING:
                 self._finish(observation)
                 return self._outcome(observation, assessment)
@@ -86,16 +90,19 @@ class Reconciler:
         """Stops every container of the cluster, keeps everything; returns whether any ran."""
         nodes, registry = self._session.containers()
         refuse_clashes(self._environment, nodes, registry)
-        parts = [container for container in (*nodes, registry) if container]
+        shared = registry if registry and registry.shared else None
+        parts = [container for container in (*nodes, None if shared else registry) if container]
         if not parts:
             raise UserError(f"There is no cluster {self._environment.cluster} to stop.", "", f"{just_command()} create")
         if not any(part.running for part in parts):
-            return False
+            return bool(shared and stop_shared_registry(self._session, shared))
         with self._session.steps.step("Stopping the cluster") as step:
             if nodes:
                 self._session.k3d(step, "cluster", "stop", self._environment.cluster)
-            if registry and self._session.containers()[1] == registry and registry.running:
+            if registry and not registry.shared and self._session.containers()[1] == registry and registry.running:
                 docker("stop", registry.name, timeout=60)  # one that k3d does not count to the cluster
+            if shared:
+                stop_shared_registry(self._session, shared)
         return True
 
     def restart(self) -> Outcome:
@@ -128,7 +135,7 @@ class Reconciler:
             self._create(observation)
             self._restarted = True
         else:
-            self._restart(assessment)
+            self._restart(observation, assessment)
         return self._wait("Waiting for the nodes", _READY)
 
     # -- looking ------------------------------------------------------------------------------------------------
@@ -168,17 +175,29 @@ class Reconciler:
             return False  # what a cluster holds is in its server
         return not server.config_hash or read_marker(server.name) is not None
 
+    def _refuse_another_registry(self, observation: Observation, assessment: Assessment) -> None:
+        """A cluster knows the registry that it was made with; there is no repair that gives it another one."""
+        made_with = registry_name(_created_from(observation) or {}) if assessment.drifted else ""
+        if made_with not in ("", self._environment.registry.name):
+            raise UserError(
+                f"The cluster {self._environment.cluster} was created with another registry, {made_with}.",
+                f"The configuration names {self._environment.registry.name} since then.",
+                f"{just_command()} delete && {just_command()} create   (the images in {made_with} stay in its volume)",
+            )
+
     # -- acting -------------------------------------------------------------------------------------------------
 
     def _create(self, observation: Observation) -> None:
         from envkit.config import k3d_input
 
         self._check_machine(observation, "created")
-        if observation.nodes or observation.registry:
+        if observation.nodes or (observation.registry and not self._environment.registry.shared):
             remove_unfinished(self._session, observation)
             self._actions.append("removed an unfinished creation")
-        with self._session.steps.step("Creating the cluster") as step:
+        with registry_lock(self._session, "create"), self._session.steps.step("Creating the cluster") as step:
             remove_network(self._session)
+            if self._environment.registry.shared:
+                ensure_shared_registry(self._session)
             stdin = k3d_input(self._environment)
             self._session.k3d(step, "cluster", "create", "--config", "-", stdin=stdin)
         self._created = True
@@ -187,17 +206,26 @@ class Reconciler:
     def _start(self, observation: Observation) -> None:
         self._check_machine(observation, "started")
         with self._session.steps.step("Starting the cluster") as step:
-            parts = [part for part in (*observation.nodes, observation.registry) if part]
+            anew = False
+            if self._environment.registry.shared:
+                with registry_lock(self._session, "start"):
+                    anew = ensure_shared_registry(self._session)
+            shared = observation.registry if self._environment.registry.shared else None
+            parts = [part for part in (*observation.nodes, observation.registry) if part and part is not shared]
             if paused := [part.name for part in parts if part.state == "paused"]:
                 docker("unpause", *paused)  # k3d cannot start what is paused
             if any(part.state not in ("running", "paused") for part in parts):
                 self._k3d_start(step)
+            elif anew and observation.server:
+                correct_dns_records(self._session, observation.server)
         self._actions.append("started the cluster")
 
-    def _restart(self, assessment: Assessment) -> None:
+    def _restart(self, observation: Observation, assessment: Assessment) -> None:
         with self._session.steps.step("Restarting the cluster") as step:
             step.note(" ".join(assessment.reasons))
             self._session.k3d(step, "cluster", "stop", self._environment.cluster)
+            if self._environment.registry.shared and not observation.registry_answers:
+                docker("restart", self._environment.registry.name, timeout=60)  # k3d does not count it to the cluster
             self._k3d_start(step)
         self._restarted = True
         self._actions.append("restarted the cluster")
@@ -213,22 +241,24 @@ class Reconciler:
             action: `created`, `repaired` or `started`.
         """
         from envkit import preflight
+        from envkit.neighbours import neighbours
+        from envkit.port_list import others_ports
 
         with self._session.steps.step("Checking this machine"):
             own = preflight.own_published_ports(observation)
+            others = others_ports(self._environment, neighbours(k3d_containers()))
             checks = preflight.check_names(self._environment, observation)
             if action == "created":
                 checks.append(preflight.check_config(self._environment))
                 checks += preflight.check_resources(self._environment)
                 checks += preflight.check_inotify()
             if action != "started":
-                checks += preflight.check_ports(self._environment.ports, own)
+                checks += preflight.check_shared_registry(self._environment, observation)
+                checks += preflight.check_ports(self._environment.ports, own, others)
             else:
                 # A drifted cluster starts with the ports that it was made with.
-                stopped = [
-                    part.name for part in (*observation.nodes, observation.registry) if part and not part.running
-                ]
-                wanted = {use for uses in published_ports(stopped).values() for use in uses}
+                stopped = [part for part in (*observation.nodes, observation.registry) if part and not part.running]
+                wanted = {(port.address, port.number) for part in stopped for port in part.published}
                 uses = [use for use in self._environment.ports if (use.address, use.number) in wanted]
                 checks += preflight.check_ports(uses, own)
             preflight.require(checks, action, self._session.steps.say)
@@ -250,6 +280,7 @@ class Reconciler:
 
     def _complete(self, observation: Observation) -> None:
         """Marks a creation of ours as complete, once; from then on the cluster is somebody's."""
+        note_user(self._environment)
         server = observation.server
         if server and server.config_hash and (self._created or read_marker(server.name) is None):
             with self._session.steps.step("Publishing the registry"):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 from envkit.engine import CLUSTER_LABEL, ROLE_LABEL, docker, inspect
-from envkit.environment import Environment, Registry
+from envkit.environment import SHARED_LABEL, Environment, Registry
 from envkit.errors import CommandFailedError, UserError
 from envkit.paths import just_command
 from envkit.process import capture, find_tool, stream
@@ -111,34 +112,42 @@ def require_answer(registry: Registry) -> None:
 
 
 def run_registry_container(environment: Environment) -> None:
-    """Makes and starts the registry's container anew, as k3d would have made it, on the cluster's network.
+    """Makes and starts the registry's container anew, as k3d would have made it.
 
     k3d can make it only together with a cluster. The labels are those of k3d 5.9 (`pkg/client/registry.go`), so k3d
-    starts, stops and deletes this container with the cluster like one of its own.
+    starts, stops and deletes this container with the cluster like one of its own. A shared one belongs to no cluster,
+    as if `k3d registry create` had made it, and is on no cluster's network yet.
     """
     registry = environment.registry
-    address = next(use.address for use in environment.ports if use.variable == "REGISTRY_PORT")
     labels = {
         "app": "k3d",
-        CLUSTER_LABEL: environment.cluster,
+        CLUSTER_LABEL: "" if registry.shared else environment.cluster,
         ROLE_LABEL: "registry",
-        "k3d.registry.host": address,
-        "k3d.registry.hostIP": address,
+        "k3d.registry.host": registry.address,
+        "k3d.registry.hostIP": registry.address,
         "k3s.registry.port.external": str(registry.port),
         "k3s.registry.port.internal": "5000",
+        **({SHARED_LABEL: "shared"} if registry.shared else {}),
     }
     docker(
         "run",
         "--detach",
         f"--name={registry.name}",
         "--restart=unless-stopped",
-        f"--network={environment.network}",
-        f"--publish={address}:{registry.port}:5000",
-        *(f"--volume={volume}" for volume in environment.effective["registries"]["create"].get("volumes", [])),
+        *([] if registry.shared else [f"--network={environment.network}"]),
+        f"--publish={registry.address}:{registry.port}:5000",
+        *(f"--volume={mount}" for mount in registry.mounts),
         *(f"--label={key}={value}" for key, value in labels.items()),
         registry.image,
         timeout=300,
     )
+
+
+def registry_name(configuration: Mapping[str, Any]) -> str:
+    """The name of the registry in a configuration for k3d, whether k3d makes it or finds it; empty where none is."""
+    registries = configuration.get("registries") or {}
+    used = next(iter(registries.get("use") or []), "")
+    return str((registries.get("create") or {}).get("name") or used.partition(":")[0])
 
 
 def target_name(image: str) -> str:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from urllib.parse import unquote
+
 from envkit.cluster_kubeconfigs import remove_kubeconfigs
-from envkit.engine import docker, inspect, remove_containers
+from envkit.engine import Container, docker, inspect, remove_containers
+from envkit.environment import SHARED_LABEL
 from envkit.errors import CommandFailedError
 from envkit.observation import Observation
 from envkit.ownership import refuse_clashes
 from envkit.session import Session
+from envkit.shared_registry import other_clusters, registry_lock
 from envkit.verified import forget_verified
+from envkit.volume_users import withdraw
 
 _SECONDS = 60
 
@@ -18,7 +24,8 @@ def delete(session: Session, *, registry_data: bool) -> list[str]:
 
     Args:
         session: The run.
-        registry_data: Remove the registry's volume too, and with it every image in it.
+        registry_data: Remove the registry's volume too, and with it every image in it, unless another environment
+            keeps images there.
 
     Raises UserError where something belongs to another environment or could not be removed.
     """
@@ -28,21 +35,46 @@ def delete(session: Session, *, registry_data: bool) -> list[str]:
     refuse_clashes(environment, nodes, registry)
     if nodes:
         _take_runners_off_github(session, running=any(node.running and node.role == "server" for node in nodes))
-    if nodes or registry:
-        with session.steps.step("Deleting the cluster"):
-            # Not by k3d: it would take the network away from a dev container that is stopped at the moment,
-            # and that container could never be started again.
-            remove_containers(container.name for container in (*nodes, registry) if container)
-            if nodes:
-                removed.append(f"cluster {environment.cluster} ({len(nodes)} containers)")
-            if registry:
-                removed.append(f"registry container {registry.name}")
-    removed += remove_volume(environment.image_volume)
-    if registry_data and environment.registry.volume:
-        removed += remove_volume(environment.registry.volume)
-    removed += remove_network(session)
+    with registry_lock(session, "delete"):
+        registry = session.containers()[1]
+        others = _others(session, registry)
+        users = withdraw(environment, registry) if registry_data else []
+        doomed = None if others else registry
+        if nodes or doomed:
+            with session.steps.step("Deleting the cluster"):
+                # Not by k3d: it would take the network away from a dev container that is stopped at the moment,
+                # and that container could never be started again.
+                remove_containers(container.name for container in (*nodes, doomed) if container)
+                if nodes:
+                    removed.append(f"cluster {environment.cluster} ({len(nodes)} containers)")
+                if doomed:
+                    removed.append(f"registry container {doomed.name}")
+        removed += remove_volume(environment.image_volume)
+        removed += remove_network(session)
+        if registry_data and environment.registry.volume:
+            removed += _remove_images(session, {*others, *map(str, users)})
     forget_verified(environment.cluster)
     return removed + remove_kubeconfigs(session)
+
+
+def _others(session: Session, registry: Container | None) -> list[str]:
+    """The folders, or names where those are not known, of other environments whose clusters use a shared registry."""
+    if not registry or not registry.shared:
+        return []
+    servers = other_clusters(registry, session.environment.cluster)
+    return [unquote(server.root) or f"the cluster {server.cluster}" for server in servers]
+
+
+def _remove_images(session: Session, users: Collection[str]) -> list[str]:
+    """Removes the registry's volume unless others keep images in it."""
+    volume = session.environment.registry.volume
+    if not users:
+        return remove_volume(volume)
+    session.steps.say(
+        f"The volume {volume} stays: images of {', '.join(sorted(users))} are in it too."
+        f" Once nobody needs them: docker volume rm {volume}"
+    )
+    return []
 
 
 def _take_runners_off_github(session: Session, *, running: bool) -> None:
@@ -54,7 +86,8 @@ def _take_runners_off_github(session: Session, *, running: bool) -> None:
 def remove_unfinished(session: Session, observation: Observation) -> None:
     """Removes what an interrupted creation has left; the registry's volume stays."""
     with session.steps.step("Removing an unfinished creation"):
-        parts = (*observation.nodes, observation.registry)
+        registry = observation.registry
+        parts = (*observation.nodes, None if registry and registry.shared else registry)
         remove_containers(part.name for part in parts if part)
         remove_volume(session.environment.image_volume)
         remove_network(session)
@@ -69,12 +102,21 @@ def remove_volume(name: str) -> list[str]:
 
 
 def remove_network(session: Session) -> list[str]:
-    """Removes the cluster's network unless a container of somebody else's is attached to it, running or stopped."""
+    """Removes the cluster's network unless a container of somebody else's is attached to it, running or stopped.
+
+    A registry that environments share leaves the network before: it could not be started again without it.
+    """
     name = session.environment.network
     if not inspect("network", name):
         return []
     own = {container.name for container in session.containers()[0]}
-    attached = set(docker("ps", "--all", "--filter", f"network={name}", "--format", "{{.Names}}").split()) - own
+    listed = docker(
+        *("ps", "--all", "--filter", f"network={name}", "--format", f'{{{{.Names}}}}\t{{{{.Label "{SHARED_LABEL}"}}}}')
+    )
+    attached = dict(line.partition("\t")[::2] for line in listed.splitlines() if line)
+    for registry in sorted(container for container, label in attached.items() if label):
+        docker("network", "disconnect", "--force", name, registry, timeout=_SECONDS)
+    attached = {container: label for container, label in attached.items() if not label and container not in own}
     if attached:
         session.steps.say(f"The network {name} stays: it is in use by {', '.join(sorted(attached))}.")
         return []

@@ -56,12 +56,14 @@ def assess(observation: Observation, environment: Environment, created_from: Map
         created_from: The configuration that the cluster was created with, where it is known and differs: how many
             nodes a drifted cluster should have is decided by what it was created with, not by what it should become.
     """
-    if not observation.nodes and observation.registry is None:
+    if not observation.nodes and (observation.registry is None or environment.registry.shared):
         return Assessment(State.ABSENT)
     drifted = is_drifted(observation, environment)
-    missing = _missing(observation, created_from or environment.effective)
+    missing = _missing(observation, environment, created_from or environment.effective)
     if missing:
-        return Assessment(State.PARTIAL, tuple(_missing_sentences(missing)), missing, drifted=drifted)
+        unjoined = _unjoined(observation, environment)
+        reasons = _missing_sentences({k: n for k, n in missing.items() if k != "registry" or not unjoined}) + unjoined
+        return Assessment(State.PARTIAL, tuple(reasons), missing, drifted=drifted)
     if stopped := _stopped(observation):
         return Assessment(State.STOPPED, (f"Not running: {', '.join(stopped)}.",), drifted=drifted)
     reasons, restart, stale = _faults(observation, environment)
@@ -90,7 +92,7 @@ def drift_between(created_from: Mapping[str, Any] | None, effective: Mapping[str
     ]
 
 
-def _missing(observation: Observation, config: Mapping[str, Any]) -> dict[str, int]:
+def _missing(observation: Observation, environment: Environment, config: Mapping[str, Any]) -> dict[str, int]:
     k3d_options = (config.get("options") or {}).get("k3d") or {}
     wanted = {
         "server": config.get("servers", 1),
@@ -100,8 +102,17 @@ def _missing(observation: Observation, config: Mapping[str, Any]) -> dict[str, i
     # A node that was made and never started has not got its files from k3d either: it counts as missing.
     made = [node for node in observation.nodes if node.state != "created"]
     missing = {role: n - sum(node.role == role for node in made) for role, n in wanted.items()}
-    missing["registry"] = 1 if observation.registry is None or observation.registry.state == "created" else 0
+    there = observation.registry is not None and observation.registry.state != "created"
+    # Unlike a registry that k3d has made, a shared one can be put on the cluster's network at any time.
+    missing["registry"] = int(not there or bool(_unjoined(observation, environment)))
     return {role: n for role, n in missing.items() if n > 0}
+
+
+def _unjoined(observation: Observation, environment: Environment) -> list[str]:
+    registry = observation.registry
+    if not environment.registry.shared or registry is None or environment.network in registry.addresses:
+        return []
+    return [f"The registry {registry.name} is not on the network {environment.network}."]
 
 
 def _missing_sentences(missing: Mapping[str, int]) -> list[str]:

@@ -24,6 +24,7 @@ ONLY_THE_MODEL = {
     "arc-as-two",
     "arc-neither-yes-nor-no",
     "github-org-as-yes",
+    "servers-as-yes",
     "unknown-key",
 }
 
@@ -85,6 +86,18 @@ def test_copier_refuses_what_the_model_refuses_unless_it_has_no_rule_for_it(
     else:
         refused = False
     assert refused == (path.stem not in ONLY_THE_MODEL)
+
+
+PRESETS = [pytest.param(path, id=path.stem) for path in sorted((ROOT / "presets").glob("*.yml"))]
+
+
+@pytest.mark.parametrize("path", PRESETS)
+def test_a_preset_holds_allowed_answers_and_says_how_to_use_it(path: Path) -> None:
+    preset = read_yaml(path)
+    assert problems(preset) == []
+    assert Draft202012Validator(json_schema()).is_valid(preset)
+    assert all(complete({})[key] != value for key, value in preset.items() if key != "registry_name")
+    assert f"# script/new DEST --data-file presets/{path.name}" in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("key", "limits"), LIMITS.items())
@@ -154,9 +167,9 @@ def test_model_and_copier_have_the_same_types() -> None:
 
 def test_model_and_copier_fill_in_the_same_defaults(tmp_path: Path, copy_project: CopyProject) -> None:
     recorded = read_yaml(copy_project(tmp_path / "env") / ".copier-answers.yml")
-    pins = {question.key for question in answerable() if not question.ask}
+    not_asked = {question.key for question in answerable() if not question.ask} | {"registry_name"}
     assert {key: value for key, value in recorded.items() if not key.startswith("_")} == {
-        key: value for key, value in complete({}).items() if key not in pins
+        key: value for key, value in complete({}).items() if key not in not_asked
     }
 
 
@@ -180,8 +193,8 @@ def test_every_question_starts_with_a_question() -> None:
         assert question.help.splitlines()[0].endswith("?"), question.key
 
 
-def test_only_the_pinned_versions_are_computed() -> None:
-    assert [question.key for question in all_questions() if question.is_computed] == ["pins"]
+def test_only_the_pinned_versions_and_the_registrys_host_are_computed() -> None:
+    assert [question.key for question in all_questions() if question.is_computed] == ["pins", "registry_host"]
 
 
 def test_check_reads_an_answers_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

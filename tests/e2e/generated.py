@@ -125,8 +125,8 @@ class Generated:
 
     @property
     def registry(self) -> str:
-        """Name of its registry's container and volume."""
-        return f"k3d-{self.project}-registry"
+        """Name of its registry's container and volume, also where it shares them."""
+        return f"k3d-{self.answers.get('registry_name', f'{self.project}-registry')}"
 
     @property
     def server(self) -> str:
@@ -264,7 +264,7 @@ class Generated:
     def volumes(self) -> set[str]:
         """Names of Docker's volumes that belong to it."""
         names = docker("volume", "ls", "--format", "{{.Name}}").split()
-        return {name for name in names if self.project in name}
+        return {name for name in names if self.project in name or name == self.registry}
 
     def has_network(self) -> bool:
         """Whether Docker has its network."""

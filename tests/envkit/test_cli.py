@@ -32,6 +32,7 @@ COMMANDS = [
     "delete",
     "clean",
     "status",
+    "ports",
     "kubeconfig",
     "doctor",
     "push",

@@ -29,7 +29,13 @@ def test_the_three_files_make_one_environment(tmp_path: Path) -> None:
         PortUse("127.0.0.1", 6550, "Kubernetes API", "API_PORT"),
         PortUse("127.0.0.1", 5050, "image registry", "REGISTRY_PORT"),
     )
-    assert environment.registry == Registry("k3d-shop-registry", 5050, "registry:2.8.3", "k3d-shop-registry")
+    assert environment.registry == Registry(
+        "k3d-shop-registry",
+        5050,
+        "registry:2.8.3",
+        "k3d-shop-registry",
+        mounts=("k3d-shop-registry:/var/lib/registry",),
+    )
     assert environment.lens == "freelens"
     assert environment.effective == yaml.safe_load(K3D_YAML)
 

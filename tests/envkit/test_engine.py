@@ -10,15 +10,15 @@ from samples import sample_container
 
 from envkit import creation_marker, engine, verified
 from envkit.engine import (
+    Published,
     docker,
     inspect,
     k3d_containers,
-    published_ports,
     read_file,
     remove_containers,
     write_file,
 )
-from envkit.environment import HASH_LABEL, ROOT_LABEL
+from envkit.environment import HASH_LABEL, ROOT_LABEL, SHARED_LABEL
 from envkit.errors import CommandFailedError, UserError
 
 
@@ -62,6 +62,7 @@ def test_the_listing_becomes_containers(machine: Machine) -> None:
     assert (server.cluster, server.role) == ("shop", "server")
     assert (server.config_hash, server.root) == ("0123456789abcdef", "/home/jo/my%20shop")
     assert (tools.running, tools.addresses, tools.cluster, tools.config_hash) == (False, {}, "", "")
+    assert (server.shared, tools.published) == (False, ())
 
 
 def test_the_listing_does_not_ask_for_variables_that_hold_the_token(machine: Machine) -> None:
@@ -187,15 +188,34 @@ def test_no_call_is_made_to_remove_nothing(machine: Machine) -> None:
     assert machine.calls == ["docker rm --force --volumes a b"]
 
 
-def test_published_ports_are_read_with_their_addresses(machine: Machine) -> None:
+def test_a_label_that_is_not_there_is_empty_whatever_docker_prints_for_it(machine: Machine) -> None:
+    labels = {f'"{label}"': "<no value>" for label in ("k3d.cluster", HASH_LABEL, ROOT_LABEL, SHARED_LABEL)}
+    line = _line({"{{.Id}}": "0123abc", **labels})
+    machine.add("docker", f"[ $1 = ps ] && echo 0123abc || printf '%s\\n' '{line}'")
+
+    (container,) = k3d_containers()
+
+    assert (container.cluster, container.config_hash, container.root, container.shared) == ("", "", "", False)
+
+
+def test_published_ports_are_listed_with_their_addresses(machine: Machine) -> None:
     bindings = {
         "80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}, {"HostIp": "", "HostPort": "9080"}],
-        "53/udp": None,
+        "81/tcp": None,
         "443/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}],
+        "53/udp": [{"HostIp": "::1", "HostPort": "5353"}],
+        "9/tcp": [{"HostPort": "90-99"}],
     }
-    machine.add("docker", f"echo '{json.dumps([{'Name': '/lb', 'HostConfig': {'PortBindings': bindings}}])}'")
+    line = _line({"{{.Id}}": "0123abc", "PortBindings": json.dumps(bindings)})
+    machine.add("docker", f"[ $1 = ps ] && echo 0123abc || printf '%s\\n' '{line}'")
 
-    assert published_ports(["lb"]) == {"lb": [("127.0.0.1", 8080), ("0.0.0.0", 9080)]}
+    (container,) = k3d_containers()
+
+    assert container.published == (
+        Published("127.0.0.1", 8080, 80),
+        Published("0.0.0.0", 9080, 80),
+        Published("::1", 5353, 53, "udp"),
+    )
 
 
 # -- files --------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from fake_tools import Machine
 from samples import AGENTS, K3D_YAML, LOAD_BALANCER, REGISTRY, SERVER, changed, healthy, sample_environment, without
 
 from envkit import preflight
+from envkit.engine import Published
 from envkit.environment import Environment
 from envkit.errors import UserError
 from envkit.observation import Observation
@@ -209,15 +210,14 @@ def test_a_configuration_that_k3d_would_misread_would_stop_create(shop: Environm
     assert check.fix
 
 
-def test_only_running_containers_hold_the_environments_ports(
-    shop: Environment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    published = {LOAD_BALANCER: [("127.0.0.1", 8080), ("127.0.0.1", 6550)], REGISTRY: [("127.0.0.1", 5050)]}
-    monkeypatch.setattr(preflight, "published_ports", lambda names: {name: published[name] for name in names})
+def test_only_running_containers_hold_the_environments_ports(shop: Environment) -> None:
+    balanced = (Published("127.0.0.1", 8080, 80), Published("127.0.0.1", 6550, 6443))
+    seen = changed(healthy(shop), LOAD_BALANCER, published=balanced)
+    seen = changed(seen, REGISTRY, published=(Published("127.0.0.1", 5050, 5000),))
 
-    assert preflight.own_published_ports(healthy(shop)) == {8080, 6550, 5050}
-    assert preflight.own_published_ports(changed(healthy(shop), LOAD_BALANCER, state="exited")) == {5050}
-    assert preflight.own_published_ports(changed(healthy(shop), REGISTRY, state="exited")) == {8080, 6550}
+    assert preflight.own_published_ports(seen) == {8080, 6550, 5050}
+    assert preflight.own_published_ports(changed(seen, LOAD_BALANCER, state="exited")) == {5050}
+    assert preflight.own_published_ports(changed(seen, REGISTRY, state="exited")) == {8080, 6550}
     assert preflight.own_published_ports(Observation((), None)) == frozenset()
 
 

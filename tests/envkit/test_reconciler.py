@@ -23,7 +23,7 @@ from samples import (
     write_repo,
 )
 
-from envkit import cluster_kubeconfigs, missing_parts, preflight, reconciler, removal
+from envkit import cluster_kubeconfigs, missing_parts, preflight, reconciler, removal, shared_registry
 from envkit.engine import Container
 from envkit.environment import Environment
 from envkit.errors import CommandFailedError, UserError
@@ -37,7 +37,8 @@ NOTHING = Observation((), None)
 CREATE = "k3d cluster create --config -"
 START = "k3d cluster start shop --wait --timeout=300s"
 STOP = "k3d cluster stop shop"
-COMPLETE = ["publish the registry", "mark as complete", "remember"]
+SEEN = ["note the user", "remember"]
+COMPLETE = ["note the user", "publish the registry", "mark as complete", "remember"]
 
 
 class World:
@@ -53,6 +54,7 @@ class World:
         kubeconfigs_current: Whether the kubeconfigs need no writing.
         refreshed: Whether k3d was asked for a kubeconfig.
         deaf: How many more calls the Kubernetes API refuses.
+        users: Other environments that keep images in the registry's volume.
     """
 
     def __init__(self, shop: Environment) -> None:
@@ -65,6 +67,7 @@ class World:
         self.kubeconfigs_current = True
         self.refreshed = False
         self.deaf = 0
+        self.users: list[Path] = []
         self.seconds = 0.0
         self.reconciler = Reconciler(RecordingSession(shop, Steps(io.StringIO()), -1, self))
 
@@ -153,15 +156,19 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         (reconciler, "add_missing_parts"): add_missing_parts,
         (reconciler, "remove_containers"): remove_containers,
         (reconciler, "remove_network"): lambda _: [],
-        (reconciler, "published_ports"): lambda _: {},
+        (reconciler, "k3d_containers"): lambda: [part for part in (*world.now.nodes, world.now.registry) if part],
+        (reconciler, "note_user"): lambda _: world.do("note the user"),
+        (reconciler, "correct_dns_records"): lambda *_: world.do("correct the records"),
         (removal, "remove_containers"): remove_containers,
         (removal, "remove_volume"): lambda _: [],
         (removal, "remove_network"): lambda _: [],
+        (removal, "withdraw"): lambda *_: list(world.users),
         (preflight, "own_published_ports"): lambda _: frozenset(),
         (preflight, "check_names"): lambda *_: list(world.refused),
         (preflight, "check_resources"): lambda _: [],
         (preflight, "check_inotify"): list,
         (preflight, "check_ports"): lambda *_: [],
+        (preflight, "check_shared_registry"): lambda *_: [],
     }
     for (module, name), replacement in replacements.items():
         monkeypatch.setattr(module, name, replacement)
@@ -193,7 +200,7 @@ def test_a_complete_cluster_is_only_remembered(world: World) -> None:
     world.now, world.marker = healthy(world.shop), world.shop.effective
 
     assert world.reconciler.bring_up() == Outcome(())
-    assert world.calls == ["remember"]
+    assert world.calls == [*SEEN]
 
 
 def test_a_running_cluster_that_was_never_marked_is_completed_and_not_made_anew(world: World) -> None:
@@ -221,7 +228,7 @@ def test_drift_is_told_and_nothing_is_done_about_it(world: World) -> None:
 
     assert outcome.actions == ()
     assert outcome.drift == ("image: rancher/k3s:v1.30.0-k3s1 -> rancher/k3s:v1.36.2-k3s1",)
-    assert world.calls == ["remember"]
+    assert world.calls == [*SEEN]
 
 
 def test_a_drifted_cluster_without_a_mark_is_marked_as_of_unknown_origin(world: World) -> None:
@@ -235,7 +242,7 @@ def test_a_cluster_of_k3d_itself_is_taken_as_it_is(world: World) -> None:
     world.now = changed(healthy(world.shop), SERVER, config_hash="")
 
     assert world.reconciler.bring_up() == Outcome((), unknown_origin=True)
-    assert world.calls == ["remember"]
+    assert world.calls == [*SEEN]
 
 
 def test_k3ds_helper_is_removed_from_a_running_cluster(world: World) -> None:
@@ -349,7 +356,7 @@ def test_a_stopped_cluster_is_started(world: World) -> None:
     world.effects[START] = healthy(world.shop)
 
     assert world.reconciler.bring_up(may_create=False).actions == ("started the cluster",)
-    assert world.calls == [START, "remember"]
+    assert world.calls == [START, *SEEN]
 
 
 def test_a_cluster_that_lost_its_records_is_restarted_at_once(world: World) -> None:
@@ -357,7 +364,7 @@ def test_a_cluster_that_lost_its_records_is_restarted_at_once(world: World) -> N
     world.effects[START] = healthy(world.shop)
 
     assert world.reconciler.bring_up().actions == ("restarted the cluster",)
-    assert world.calls == [STOP, START, "remember"]
+    assert world.calls == [STOP, START, *SEEN]
     assert world.seconds == 0
 
 
@@ -374,7 +381,7 @@ def test_a_cluster_that_is_still_starting_is_waited_for(world: World, monkeypatc
     monkeypatch.setattr(world, "sleep", settle)
 
     assert world.reconciler.bring_up().actions == ("waited until it worked",)
-    assert world.calls == ["remember"]
+    assert world.calls == [*SEEN]
 
 
 def test_a_cluster_that_does_not_settle_is_restarted(world: World) -> None:
@@ -382,7 +389,7 @@ def test_a_cluster_that_does_not_settle_is_restarted(world: World) -> None:
     world.effects[START] = healthy(world.shop)
 
     assert "restarted the cluster" in world.reconciler.bring_up().actions
-    assert world.calls == [STOP, START, "remember"]
+    assert world.calls == [STOP, START, *SEEN]
     assert world.seconds > reconciler._SETTLE
 
 
@@ -391,7 +398,7 @@ def test_missing_parts_of_a_finished_cluster_are_added_and_nothing_is_removed(wo
     world.effects["add {'agent': 1}"] = healthy(world.shop)
 
     assert world.reconciler.bring_up().actions == ("added parts",)
-    assert world.calls == ["add {'agent': 1}", "remember"]
+    assert world.calls == ["add {'agent': 1}", *SEEN]
 
 
 def test_nodes_without_a_container_are_forgotten_while_waiting(world: World) -> None:
@@ -401,7 +408,7 @@ def test_nodes_without_a_container_are_forgotten_while_waiting(world: World) -> 
 
     world.reconciler.bring_up()
 
-    assert world.calls == ["kubectl delete node gone --ignore-not-found", "remember"]
+    assert world.calls == ["kubectl delete node gone --ignore-not-found", *SEEN]
 
 
 # -- ending -------------------------------------------------------------------------------------------------------
@@ -557,7 +564,7 @@ def test_restart_stops_and_starts(world: World) -> None:
     }
 
     assert world.reconciler.restart().actions == ("started the cluster",)
-    assert world.calls == [STOP, START, "remember"]
+    assert world.calls == [STOP, START, *SEEN]
 
 
 # -- missing parts ------------------------------------------------------------------------------------------------
@@ -659,6 +666,109 @@ def test_delete_never_touches_the_registry_of_another_cluster(removing: World, o
         removal.delete(removing.reconciler._session, registry_data=True)
 
     assert removing.calls == []
+
+
+# -- a shared registry --------------------------------------------------------------------------------------------
+
+
+OTHER = sample_container("k3d-other-server-0", "server", cluster="other", addresses={"k3d-other": ""}, root="/b%20c")
+
+
+@pytest.fixture
+def sharing(removing: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A cluster whose registry is on the network of another environment's cluster too."""
+    shared = sample_environment(tmp_path / "shared", shared=True)
+    removing.shop = shared
+    removing.reconciler = Reconciler(RecordingSession(shared, Steps(io.StringIO()), -1, removing))
+    removing.now = changed(healthy(shared), REGISTRY, addresses={"k3d-shop": ADDRESSES[REGISTRY], "k3d-other": ""})
+    monkeypatch.setenv("ENVKIT_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(shared_registry, "k3d_containers", lambda: [*removing.now.nodes, OTHER])
+
+    def ensure(_: Session) -> bool:
+        removing.do("ensure the registry")
+        return True
+
+    for module in (reconciler, missing_parts):
+        monkeypatch.setattr(module, "ensure_shared_registry", ensure)
+    return removing
+
+
+def test_a_shared_registry_is_there_before_the_cluster(sharing: World) -> None:
+    whole, sharing.now = sharing.now, NOTHING
+    sharing.effects[CREATE] = whole
+
+    sharing.reconciler.bring_up()
+
+    assert sharing.calls[:2] == ["ensure the registry", CREATE]
+
+
+def test_an_unfinished_creation_is_removed_without_the_shared_registry(sharing: World) -> None:
+    whole = sharing.now
+    sharing.now = without(whole, LOAD_BALANCER)
+    sharing.effects[CREATE] = whole
+
+    sharing.reconciler.bring_up()
+
+    assert sharing.calls[0] == f"remove {SERVER} {' '.join(AGENTS)}"
+    assert not any(call.startswith("remove") and REGISTRY in call for call in sharing.calls)
+
+
+def test_a_shared_registry_that_was_stopped_is_started_without_restarting_the_cluster(sharing: World) -> None:
+    sharing.marker, whole = sharing.shop.effective, sharing.now
+    sharing.now = changed(whole, REGISTRY, state="exited")
+    sharing.effects["ensure the registry"] = whole
+
+    sharing.reconciler.bring_up()
+
+    assert sharing.calls == ["ensure the registry", "correct the records", *SEEN]
+
+
+def test_stop_leaves_a_shared_registry_to_those_that_run(sharing: World) -> None:
+    sharing.effects[STOP] = changed(sharing.now, SERVER, LOAD_BALANCER, *AGENTS, state="exited")
+
+    assert sharing.reconciler.stop()
+    assert sharing.calls == [STOP]
+    assert not sharing.reconciler.stop()
+
+
+@pytest.mark.parametrize("all_data", [False, True])
+def test_delete_leaves_a_shared_registry_and_its_images_to_the_others(sharing: World, all_data: bool) -> None:
+    removal.delete(sharing.reconciler._session, registry_data=all_data)
+
+    assert sharing.calls == [f"remove {SERVER} {' '.join(AGENTS)} {LOAD_BALANCER}", "remove volume k3d-shop-images"]
+
+
+@pytest.mark.parametrize("noted", [False, True])
+def test_the_last_cluster_takes_the_shared_registry_and_images_that_nobody_else_keeps(
+    sharing: World, monkeypatch: pytest.MonkeyPatch, noted: bool
+) -> None:
+    monkeypatch.setattr(shared_registry, "k3d_containers", lambda: list(sharing.now.nodes))
+    sharing.users = [Path("/b c")] if noted else []
+
+    removed = removal.delete(sharing.reconciler._session, registry_data=True)
+
+    assert f"registry container {REGISTRY}" in removed
+    assert ("remove volume k3d-shop-registry" in sharing.calls) is not noted
+
+
+def test_images_of_another_environment_of_the_same_project_stay(removing: World) -> None:
+    removing.now, removing.users = healthy(removing.shop), [Path("/other")]
+
+    removal.delete(removing.reconciler._session, registry_data=True)
+
+    assert "remove volume k3d-shop-registry" not in removing.calls
+
+
+def test_a_cluster_that_was_made_with_another_registry_is_not_given_this_one(world: World) -> None:
+    made_from = {**world.shop.effective, "registries": {"use": ["k3d-common:5000"]}}
+    world.now = without(changed(healthy(world.shop), SERVER, config_hash="0" * 16), REGISTRY)
+    world.marker = made_from
+
+    with pytest.raises(UserError, match="was created with another registry, k3d-common") as caught:
+        world.reconciler.bring_up()
+
+    assert caught.value.next_step.startswith("just delete && just create")
+    assert world.calls == []
 
 
 # -- kubeconfigs --------------------------------------------------------------------------------------------------

@@ -65,6 +65,18 @@ def test_a_network_stays_while_somebody_elses_container_is_attached(
     assert ("docker network rm k3d-shop" in machine.calls) is bool(removed)
 
 
+def test_a_shared_registry_leaves_the_network_before_it_goes(machine: Machine, session: Session) -> None:
+    machine.add(
+        "docker", r"""case "$*" in *inspect*) echo "[{}]";; *network=k3d-shop*) printf 'reg\tshared\n';; esac"""
+    )
+
+    assert removal.remove_network(session) == ["network k3d-shop"]
+    assert machine.calls[-2:] == [
+        "docker network disconnect --force k3d-shop reg",
+        "docker network rm k3d-shop",
+    ]
+
+
 def test_only_names_of_this_environments_registry_are_removed(machine: Machine, session: Session) -> None:
     own = ["localhost:5050/app:1", "k3d-shop-registry.localhost:5050/team/app:2", "k3d-shop-registry:5000/app:3"]
     others = [

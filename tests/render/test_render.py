@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from jinja2 import Environment, StrictUndefined, Template
 from jsonschema import Draft7Validator
 from pytest_copie.plugin import Copie
+from questions import all_questions
+from questions import render as render_value
 from support import ROOT, SCHEMAS, CopyProject, commit_all, fixture_files, git, read_yaml
 
 K3D_TEMPLATE = ROOT / "template" / "k3d.yaml.jinja"
@@ -44,7 +46,11 @@ def k3d_template() -> Template:
 
 
 def rendered_k3d(**answers: Any) -> str:
-    return str(k3d_template().render(**complete(answers)))
+    context = complete(answers)
+    for question in all_questions():
+        if question.is_computed:
+            context[question.key] = render_value(question.default, context)
+    return str(k3d_template().render(**context))
 
 
 @cache
@@ -100,6 +106,27 @@ def test_defaults_make_the_environment_of_mathtrail(copie: Copie, template: Path
         "ide": {"lens": "openlens"},
         "runner": {"image": "mathtrail-runners"},
     }
+
+
+def test_a_shared_registry_has_its_own_name_everywhere(tmp_path: Path, copy_project: CopyProject) -> None:
+    project = copy_project(tmp_path / "env", project="shop", registry="shared", registry_name="common")
+    config = read_yaml(project / "k3d.yaml")
+    assert config["registries"]["create"]["name"] == "k3d-common"
+    assert config["registries"]["create"]["volumes"] == ["k3d-common:/var/lib/registry"]
+    settings = tomllib.loads((project / "environment.toml").read_text(encoding="utf-8"))
+    assert settings["registry"] == {"shared": True}
+    assert "k3d-common:5000" in (project / "helm" / "arc-registries.yaml").read_text(encoding="utf-8")
+    assert not [
+        name
+        for name in files_of(project)
+        if name != "runner/README.md" and b"k3d-shop-registry" in (project / name).read_bytes()
+    ]
+
+
+@pytest.mark.parametrize(("servers", "subnet"), [(1, None), (3, "auto")])
+def test_servers_that_keep_etcd_have_fixed_addresses(servers: int, subnet: str | None) -> None:
+    config = yaml.safe_load(rendered_k3d(servers=servers))
+    assert (config["servers"], config.get("subnet")) == (servers, subnet)
 
 
 @pytest.mark.parametrize(("ingress", "arguments"), [("traefik", None), ("none", ["--disable=traefik"])])
@@ -213,7 +240,10 @@ answer_sets = st.fixed_dictionaries(
     optional={
         "project": names,
         "cluster_name": names,
+        "servers": st.integers(0, 4),
         "agents": st.integers(-1, 12),
+        "registry": st.sampled_from(["own", "shared"]),
+        "registry_name": names,
         "http_port": ports,
         "https_port": ports,
         "api_port": ports,
