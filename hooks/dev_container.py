@@ -110,7 +110,7 @@ def merging(answers: Mapping[str, Any], base: str | None, *, is_update: bool) ->
             change = _compose_change(path, root.value, network, is_update=is_update)
         elif (leftover := path.parent / COMPOSE_FILE).is_file() and is_unchanged(_text(leftover)):
             change.files[leftover] = None
-        merged = merge(text, base=base, new=new, compose=is_compose)
+        merged = merge(text, base=base, new=new, compose=is_compose, refuse=not is_update)
     except (UnmergeableError, UnusableServiceError, JsoncError) as error:
         sentence = f"It is not JSON with comments: {error}." if isinstance(error, JsoncError) else str(error)
         raise RefusalError(_contradiction(path, sentence, network)) from error
@@ -132,7 +132,7 @@ def removal(answers: Mapping[str, Any], base: str, answers_file: Path) -> Change
         change.files[compose] = None
     if path.exists():
         try:
-            merged = merge(_text(path), base=base, new=_NOTHING, compose=False)
+            merged = merge(_text(path), base=base, new=_NOTHING, compose=False, refuse=False)
         except UnmergeableError as error:
             raise RefusalError(f"The snippet cannot be taken out of {path}: {error}") from error
         is_empty = not parse(merged.text).children

@@ -198,8 +198,13 @@ def without_child(text: str, container: Node, index: int, comments: Sequence[str
 
 
 def comments_above(text: str, child: Child) -> list[str]:
-    """The `//` comments that fill the lines right above a member or element, each without its indentation."""
-    lines = text[: child.start].split("\n")[:-1]
+    """The `//` comments that fill the lines right above a member or element, each without its indentation.
+
+    None where it does not begin its line: they belong to what does.
+    """
+    *lines, own = text[: child.start].split("\n")
+    if own.strip():
+        return []
     found: list[str] = []
     while lines and (line := lines.pop().strip()).startswith("//"):
         found.insert(0, line)

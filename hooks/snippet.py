@@ -30,23 +30,23 @@ from jsonc import (
 COMPOSE_FILE = "compose.k3d.yaml"
 """The Docker Compose file beside a devcontainer.json that uses Compose: it joins the cluster's network."""
 
-Path = tuple[str, ...]
-_ROOT: Path = ()
-_EXTENSIONS: Path = ("customizations", "vscode", "extensions")
-_INITIALIZE: Path = ("initializeCommand",)
-_COMPOSE: Path = ("dockerComposeFile",)
-_NETWORK: Path = ("runArgs",)
-_MOUNTS: Path = ("mounts",)
-_VARIABLES: Path = ("containerEnv",)
-_OBJECTS: tuple[Path, ...] = (("features",), _VARIABLES, _INITIALIZE)
-_LISTS: tuple[Path, ...] = (_NETWORK, _MOUNTS, _EXTENSIONS, _COMPOSE)
+Place = tuple[str, ...]
+_ROOT: Place = ()
+_EXTENSIONS: Place = ("customizations", "vscode", "extensions")
+_INITIALIZE: Place = ("initializeCommand",)
+_COMPOSE: Place = ("dockerComposeFile",)
+_NETWORK: Place = ("runArgs",)
+_MOUNTS: Place = ("mounts",)
+_VARIABLES: Place = ("containerEnv",)
+_OBJECTS: tuple[Place, ...] = (("features",), _VARIABLES, _INITIALIZE)
+_LISTS: tuple[Place, ...] = (_NETWORK, _MOUNTS, _EXTENSIONS, _COMPOSE)
 
 # What a file has that the snippet wrote as a whole. A team that had a file of its own has its own values.
 _WHOLE_FILE = ("name", "image", "remoteUser", "updateRemoteUserUID")
 OWN_COMMAND = "own"
 """The name that the repository's own initializeCommand gets where it had none."""
 
-Identity = tuple[Path, str]
+Identity = tuple[Place, str]
 
 
 class UnmergeableError(Exception):
@@ -66,7 +66,7 @@ class Entry:
         count: How many children it takes: `--network`, `NAME` are two.
     """
 
-    container: Path
+    container: Place
     key: str | None
     value: Any
     meaning: str
@@ -87,7 +87,7 @@ class Merged:
     kept: list[str] = field(default_factory=list)
 
 
-def merge(text: str, *, base: str | None, new: str, compose: bool) -> Merged:
+def merge(text: str, *, base: str | None, new: str, compose: bool, refuse: bool | None = None) -> Merged:
     """The repository's devcontainer.json with the snippet merged into it.
 
     Args:
@@ -95,6 +95,7 @@ def merge(text: str, *, base: str | None, new: str, compose: bool) -> Merged:
         base: The snippet that was merged the last time; None for the first time.
         new: The snippet as it is to be; `{}` takes it out.
         compose: Whether the container is one of Docker Compose, whose network a Compose file chooses.
+        refuse: Whether settings that contradict the snippet are refused, not reported; by default the first time.
 
     Raises:
         UnmergeableError: The file contradicts the snippet, or is not readable.
@@ -107,11 +108,13 @@ def merge(text: str, *, base: str | None, new: str, compose: bool) -> Merged:
         wanted[_COMPOSE, COMPOSE_FILE] = _entry(_COMPOSE, None, COMPOSE_FILE)
     if base is not None:
         old[_COMPOSE, COMPOSE_FILE] = _entry(_COMPOSE, None, COMPOSE_FILE)
-    plan = _Plan(base is None)
+    plan = _Plan()
+    order = [*parse(new).value, *_COMPOSE]
+    wanted = dict(sorted(wanted.items(), key=lambda item: order.index(item[0][0][0]) if item[0][0] else 0))
     for identity in [*wanted, *(identity for identity in old if identity not in wanted)]:
         plan.decide(identity, old.get(identity), wanted.get(identity), team.get(identity))
     _refuse_other_kubeconfig(parse(text), wanted, plan)
-    if plan.first_time and plan.conflicts:
+    if plan.conflicts and (base is None if refuse is None else refuse):
         raise UnmergeableError("\n".join(plan.conflicts))
     return Merged(_applied(text, plan, base or "{}", new), plan.conflicts)
 
@@ -119,8 +122,7 @@ def merge(text: str, *, base: str | None, new: str, compose: bool) -> Merged:
 class _Plan:
     """What is to be changed, decided one entry at a time."""
 
-    def __init__(self, first_time: bool) -> None:
-        self.first_time = first_time
+    def __init__(self) -> None:
         self.remove: list[Identity] = []
         self.add: list[Identity] = []
         self.conflicts: list[str] = []
@@ -202,7 +204,7 @@ def entries(root: Node) -> dict[Identity, Entry]:
     return found
 
 
-def _container(root: Node, path: Path, kind: type) -> Node | None:
+def _container(root: Node, path: Place, kind: type) -> Node | None:
     node: Node | None = root
     for depth, name in enumerate(path):
         node = node.get(name) if node else None
@@ -215,7 +217,7 @@ def _container(root: Node, path: Path, kind: type) -> Node | None:
     return node
 
 
-def _entry(container: Path, key: str | None, value: Any, first: int = 0, count: int = 1) -> Entry:
+def _entry(container: Place, key: str | None, value: Any, first: int = 0, count: int = 1) -> Entry:
     return Entry(container, key, value, _meaning(key, value), first, count)
 
 
@@ -223,7 +225,7 @@ def _meaning(key: str | None, value: Any) -> str:
     return json.dumps([key, value], sort_keys=True)
 
 
-def _members(path: Path, node: Node | None) -> Iterator[tuple[str, Entry]]:
+def _members(path: Place, node: Node | None) -> Iterator[tuple[str, Entry]]:
     if node is None:
         return
     if not isinstance(node.value, dict):
@@ -235,7 +237,7 @@ def _members(path: Path, node: Node | None) -> Iterator[tuple[str, Entry]]:
         yield _unversioned(key) if path == ("features",) else key, _entry(path, key, child.node.value, index)
 
 
-def _elements(path: Path, node: Node | None) -> Iterator[tuple[str, Entry]]:
+def _elements(path: Place, node: Node | None) -> Iterator[tuple[str, Entry]]:
     if node is None:
         return
     if isinstance(node.value, str):
@@ -333,7 +335,7 @@ def _without_entry(text: str, identity: Identity, comments: list[str]) -> str:
     return text
 
 
-def _without_member(text: str, path: Path, comments: list[str]) -> str:
+def _without_member(text: str, path: Place, comments: list[str]) -> str:
     parent = _find(parse(text), path[:-1])
     index = next(index for index, child in enumerate(parent.children) if child.key == path[-1])
     return without_child(text, parent, index, comments)
@@ -362,7 +364,7 @@ def _beside_single_value(text: str, node: Node, entry: Entry) -> str:
     return replaced(text, node.start, node.end, together.replace(": null", f": {own}", 1))
 
 
-def _comments_of(new: str, path: Path, entry: Entry | None = None) -> list[str]:
+def _comments_of(new: str, path: Place, entry: Entry | None = None) -> list[str]:
     """The comments above a member or an entry in the snippet."""
     root = parse(new)
     parent = _find_or_none(root, path if entry else path[:-1])
@@ -374,20 +376,20 @@ def _comments_of(new: str, path: Path, entry: Entry | None = None) -> list[str]:
     return []
 
 
-def _is(child: Child, entry: Entry | None, path: Path) -> bool:
+def _is(child: Child, entry: Entry | None, path: Place) -> bool:
     if entry is None:
         return child.key == path[-1]
     return child.key == entry.key and child.node.value == entry.value
 
 
-def _find(root: Node, path: Path) -> Node:
+def _find(root: Node, path: Place) -> Node:
     node = _find_or_none(root, path)
     if node is None:
         raise KeyError(path)
     return node
 
 
-def _find_or_none(root: Node, path: Path) -> Node | None:
+def _find_or_none(root: Node, path: Place) -> Node | None:
     node: Node | None = root
     for name in path:
         node = node.get(name) if node else None
