@@ -113,6 +113,10 @@ def merge(text: str, *, base: str | None, new: str, compose: bool, refuse: bool 
     wanted = dict(sorted(wanted.items(), key=lambda item: order.index(item[0][0][0]) if item[0][0] else 0))
     for identity in [*wanted, *(identity for identity in old if identity not in wanted)]:
         plan.decide(identity, old.get(identity), wanted.get(identity), team.get(identity))
+    unnamed, commands = team.get((_INITIALIZE, "")), [e.value for (path, _), e in wanted.items() if path == _INITIALIZE]
+    if unnamed and unnamed.value in commands and (_INITIALIZE, "") not in plan.remove:
+        # The snippet was copied by hand, when its command had no name.
+        plan.remove.append((_INITIALIZE, ""))
     _refuse_other_kubeconfig(parse(text), wanted, plan)
     if plan.conflicts and (base is None if refuse is None else refuse):
         raise UnmergeableError("\n".join(plan.conflicts))

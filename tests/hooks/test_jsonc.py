@@ -152,6 +152,13 @@ def test_an_added_child_brings_its_comments_where_it_has_a_line_of_its_own() -> 
     assert without_child(changed, parse(changed), 1, ["// why"]) == text
 
 
+def test_comments_of_a_line_belong_to_what_begins_it() -> None:
+    text = '{\n  // why\n  // so\n  "a": ["x"]\n}'
+    child = parse(text).children[0]
+    assert comments_above(text, child) == ["// why", "// so"]
+    assert comments_above(text, child.node.children[0]) == []
+
+
 @pytest.mark.parametrize(
     ("text", "index", "expected"),
     [

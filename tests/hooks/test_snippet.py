@@ -226,6 +226,8 @@ def test_the_command_of_earlier_versions_gets_its_name_in_its_place() -> None:
     after = merge(earlier, base=earlier, new=snippet(), compose=False).text
     assert parse(after).value == parse(snippet()).value
     assert list(parse(after).value) == list(document)
+    copied_by_hand = merge(earlier, base=None, new=snippet(), compose=False).text
+    assert parse(copied_by_hand).value == parse(snippet()).value
     own = json.dumps(document | {"initializeCommand": "make"})
     assert merged(own, base=earlier)["initializeCommand"] == {"own": "make", "k3d-shop-dev": command}
 
