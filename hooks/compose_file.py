@@ -1,14 +1,15 @@
-"""The Docker Compose file that joins a dev container's service to the cluster's network.
+"""The Docker Compose file that joins a dev container's service to the cluster's network, and mounts what it needs.
 
-Compose chooses the networks of its services, so `runArgs` has no effect there. A file of the snippet's
-own stands behind the repository's ones and adds the network; theirs stay as they are.
+Compose chooses the networks of its services, so `runArgs` has no effect there; and `mounts` are writable
+there, whatever they say. A file of the snippet's own stands behind the repository's ones and adds both;
+theirs stay as they are.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +28,13 @@ class Joining:
     """How a dev container gets into the network.
 
     Attributes:
-        service: The service that joins it: the dev container's, or the one whose network that shares.
+        container: The dev container's service.
+        service: The service that joins it: the same, or the one whose network that shares.
         names_none: Whether it names no networks itself, and so is in the default one only while none is named.
         version: The format's version that the other files declare; old releases of Compose compare them.
     """
 
+    container: str
     service: str
     names_none: bool
     version: str | None = None
@@ -54,11 +57,11 @@ def joining(documents: Iterable[str], service: str) -> Joining:
         layers = _layers(files, names[-1])
         if not layers:
             if any("include" in file for file in files):
-                return Joining(names[-1], names_none=True, version=version)
+                return Joining(service, names[-1], names_none=True, version=version)
             raise UnusableServiceError(f"Its Compose files have no service {names[-1]!r}.")
         mode = next((str(layer["network_mode"]) for layer in reversed(layers) if layer.get("network_mode")), "")
         if not mode:
-            return Joining(names[-1], not any(layer.get("networks") for layer in layers), version)
+            return Joining(service, names[-1], not any(layer.get("networks") for layer in layers), version)
         kind, _, other = mode.partition(":")
         if kind != "service" or other in names:
             raise UnusableServiceError(
@@ -67,15 +70,17 @@ def joining(documents: Iterable[str], service: str) -> Joining:
         names.append(other)
 
 
-def compose_text(how: Joining, network: str) -> str:
-    """The content of the file."""
+def compose_text(how: Joining, network: str, volumes: Sequence[str]) -> str:
+    """The content of the file; the volumes are in Compose's short spelling."""
     document: dict[str, Any] = {"version": how.version} if how.version else {}
-    document["services"] = {how.service: {"networks": [*(["default"] if how.names_none else []), network]}}
+    services: dict[str, Any] = {how.service: {"networks": [*(["default"] if how.names_none else []), network]}}
+    services.setdefault(how.container, {})["volumes"] = list(volumes)
+    document["services"] = services
     document["networks"] = {network: {"name": network, "external": True}}
     body = yaml.safe_dump(document, sort_keys=False)
     head = (
-        f"# Joins the service {how.service} to the network of the cluster. Copier writes this file, and an update\n"
-        "# writes it again; settings of your own belong into another file.\n"
+        f"# Joins {how.service} to the network of the cluster, and mounts the kubeconfigs into {how.container}.\n"
+        "# Copier writes this file, and an update writes it again; settings of your own belong into another one.\n"
     )
     return f"{head}{_CHECKSUM}{_checksum(body)}\n{body}"
 

@@ -25,7 +25,7 @@ from compose_file import UnusableServiceError, compose_text, is_unchanged, joini
 from jinja2 import TemplateError
 from jsonc import JsoncError, parse
 from questions import render
-from snippet import COMPOSE_FILE, UnmergeableError, merge
+from snippet import COMPOSE_FILE, UnmergeableError, merge, mount_parts
 
 TEMPLATE = Path(__file__).resolve().parent.parent
 SNIPPET = "template/.devcontainer/devcontainer.json.jinja"
@@ -107,7 +107,7 @@ def merging(answers: Mapping[str, Any], base: str | None, *, is_update: bool) ->
         is_compose = isinstance(root.value, dict) and "dockerComposeFile" in root.value
         change = Change()
         if is_compose:
-            change = _compose_change(path, root.value, network, is_update=is_update)
+            change = _compose_change(path, root.value, new, network, is_update=is_update)
         elif (leftover := path.parent / COMPOSE_FILE).is_file() and is_unchanged(_text(leftover)):
             change.files[leftover] = None
         merged = merge(text, base=base, new=new, compose=is_compose, refuse=not is_update)
@@ -174,7 +174,7 @@ def _inside(path: Path) -> Path:
     return path
 
 
-def _compose_change(path: Path, settings: Mapping[str, Any], network: str, *, is_update: bool) -> Change:
+def _compose_change(path: Path, settings: Mapping[str, Any], new: str, network: str, *, is_update: bool) -> Change:
     """The Compose file beside the configuration."""
     compose = path.parent / COMPOSE_FILE
     listed = settings["dockerComposeFile"]
@@ -186,7 +186,8 @@ def _compose_change(path: Path, settings: Mapping[str, Any], network: str, *, is
     files = [path.parent / str(name) for name in names]
     if missing := [file for file in files if not file.is_file()]:
         raise UnusableServiceError(f"Its Compose file {missing[0]} is not there.")
-    wanted = compose_text(joining([_text(file) for file in files], str(settings["service"])), network)
+    how = joining([_text(file) for file in files], str(settings["service"]))
+    wanted = compose_text(how, network, [_volume(mount) for mount in parse(new).value["mounts"]])
     if not compose.exists() or is_unchanged(_text(compose)):
         return Change({compose: wanted})
     if joins(_text(compose), network):
@@ -194,6 +195,13 @@ def _compose_change(path: Path, settings: Mapping[str, Any], network: str, *, is
     if is_update:
         return Change(notes=[f"{compose} was changed and stays as it is, but does not name the network {network}."])
     raise UnusableServiceError(f"{compose} is there already, and the snippet needs a file of this name. Rename it.")
+
+
+def _volume(mount: str) -> str:
+    """A mount of devcontainer.json as Compose spells it, which has a notation of its own for the host's variables."""
+    parts = mount_parts(mount)
+    source = parts["source"].replace("${localEnv:", "${")
+    return f"{source}:{parts['target']}{':ro' if 'readonly' in parts else ''}"
 
 
 def _merged_before(answers_file: Path) -> str | None:

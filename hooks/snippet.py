@@ -28,7 +28,7 @@ from jsonc import (
 )
 
 COMPOSE_FILE = "compose.k3d.yaml"
-"""The Docker Compose file beside a devcontainer.json that uses Compose: it joins the cluster's network."""
+"""The Docker Compose file beside a devcontainer.json that uses Compose: it has network and mounts."""
 
 Place = tuple[str, ...]
 _ROOT: Place = ()
@@ -94,7 +94,7 @@ def merge(text: str, *, base: str | None, new: str, compose: bool, refuse: bool 
         text: The repository's file.
         base: The snippet that was merged the last time; None for the first time.
         new: The snippet as it is to be; `{}` takes it out.
-        compose: Whether the container is one of Docker Compose, whose network a Compose file chooses.
+        compose: Whether the container is one of Docker Compose, whose networks and mounts a Compose file has.
         refuse: Whether settings that contradict the snippet are refused, not reported; by default the first time.
 
     Raises:
@@ -104,7 +104,7 @@ def merge(text: str, *, base: str | None, new: str, compose: bool, refuse: bool 
     old = {} if base is None else entries(parse(base))
     wanted = entries(parse(new))
     if compose and wanted:
-        wanted = {identity: entry for identity, entry in wanted.items() if entry.container != _NETWORK}
+        wanted = {identity: entry for identity, entry in wanted.items() if entry.container not in {_NETWORK, _MOUNTS}}
         wanted[_COMPOSE, COMPOSE_FILE] = _entry(_COMPOSE, None, COMPOSE_FILE)
     if base is not None:
         old[_COMPOSE, COMPOSE_FILE] = _entry(_COMPOSE, None, COMPOSE_FILE)
@@ -151,8 +151,8 @@ def _same(one: Entry | None, other: Entry | None) -> bool:
 
 
 def _is_essential(identity: Identity) -> bool:
-    """Whether the entry is what joins the network: it changes place when a container moves to Compose or back."""
-    return identity[0] in {_NETWORK, _COMPOSE}
+    """Whether the entry is network or mount: these change place when a container moves to Compose or back."""
+    return identity[0] in {_NETWORK, _MOUNTS, _COMPOSE}
 
 
 def _may_add(identity: Identity, old: Entry | None) -> bool:
@@ -164,7 +164,7 @@ def _contradicts(identity: Identity, new: Entry | None, team: Entry) -> bool:
     """Whether another value of the team's own keeps the snippet from working."""
     container, name = identity
     if container == _MOUNTS:
-        return new is None or _mount(new.value).get("source") != _mount(team.value).get("source")
+        return new is None or mount_parts(new.value).get("source") != mount_parts(team.value).get("source")
     return container == _NETWORK or (container, name) == (_VARIABLES, "KUBECONFIG")
 
 
@@ -255,7 +255,7 @@ def _elements(path: Place, node: Node | None) -> Iterator[tuple[str, Entry]]:
             if network := _network(value, following):
                 yield "network", Entry(path, None, value, network[1], index, network[0])
         elif path == _MOUNTS:
-            mount = _mount(value)
+            mount = mount_parts(value)
             yield str(mount.get("target")), Entry(path, None, value, _meaning(None, mount), index)
         elif path == _EXTENSIONS:
             yield str(value).lower().removeprefix("-"), _entry(path, None, value, index)
@@ -271,7 +271,7 @@ def _network(argument: object, following: object) -> tuple[int, str] | None:
     return (1, name) if equals else (2, str(following))
 
 
-def _mount(value: object) -> dict[str, str]:
+def mount_parts(value: object) -> dict[str, str]:
     """A mount in Docker's long spelling (`source=A,target=B`) or as an object, with one name for each part."""
     if isinstance(value, dict):
         parts = {str(key): str(item) for key, item in value.items()}

@@ -144,7 +144,7 @@ class Service:
         return done.stdout.strip()
 
     def remove(self) -> None:
-        """Removes its containers and networks."""
+        """Removes its containers, networks and images."""
         label = f"label=devcontainer.local_folder={self.root}"
         mine = docker("ps", "--all", "--quiet", "--filter", label).split()
         project = f"label=com.docker.compose.project={self.root.name}"
@@ -154,6 +154,8 @@ class Service:
         for kind in (project, f"{project}_devcontainer"):
             names = docker("network", "ls", "--quiet", "--filter", kind).split()
             docker("network", "rm", *names, check=False)
+        images = docker("image", "ls", "--quiet", "--filter", f"reference=vsc-{self.root.name}-*").split()
+        docker("rmi", "--force", *images, check=False)
 
 
 NewService = Callable[..., Service]
@@ -210,8 +212,8 @@ def assert_cluster_and_registry_are_reached(service: Service, environment: Gener
     port = environment.answers["registry_port"]
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/{name}/tags/list", timeout=10) as answer:
         assert json.load(answer) == {"name": name, "tags": ["latest"]}
-    # Mounted, but not to be written.
-    assert service.inside("sh", "-c", "touch /home/vscode/.kube/x 2>/dev/null || echo read-only") == "read-only"
+    mounts = [line.split() for line in service.inside("cat", "/proc/mounts").splitlines()]
+    assert [options.split(",")[0] for _, target, _, options, *_ in mounts if target == "/home/vscode/.kube"] == ["ro"]
 
 
 def _has_compose() -> bool:

@@ -337,6 +337,7 @@ def test_removal_takes_a_configuration_that_the_snippet_made(service: Path, hook
 # -- Docker Compose -------------------------------------------------------------------------------------------------
 
 IN_COMPOSE = '{"dockerComposeFile": "../compose.yml", "service": "app"}\n'
+VOLUME = "${HOME}/.kube:/home/vscode/.kube:ro"
 APP = "services:\n  app:\n    image: debian\n"
 
 
@@ -346,7 +347,7 @@ def test_compose_container_joins_the_network_by_a_file_of_its_own(service: Path,
     assert changed(service) == {USUAL, COMPOSE, ANSWERS}
     assert value(service / USUAL)["dockerComposeFile"] == ["../compose.yml", "compose.k3d.yaml"]
     assert read_yaml(service / COMPOSE) == {
-        "services": {"app": {"networks": ["default", NETWORK]}},
+        "services": {"app": {"networks": ["default", NETWORK], "volumes": [VOLUME]}},
         "networks": {NETWORK: {"name": NETWORK, "external": True}},
     }
     commit_all(service, "the snippet")
@@ -442,8 +443,10 @@ def test_network_is_joined_by_the_service_that_has_one(
 ) -> None:
     how = joining(documents, "app")
     assert (how.service, how.names_none, how.version) == (service, names_none, version)
-    text = compose_text(how, NETWORK)
-    networks = yaml.safe_load(text)["services"][service]["networks"]
+    text = compose_text(how, NETWORK, [VOLUME])
+    services = yaml.safe_load(text)["services"]
+    networks = services[service]["networks"]
+    assert services["app"]["volumes"] == [VOLUME]
     assert networks == (["default", NETWORK] if names_none else [NETWORK])
     assert is_unchanged(text)
     assert is_unchanged(text.replace("\n", "\r\n"))

@@ -67,7 +67,7 @@ def test_a_second_merge_changes_nothing(text: str, compose: bool) -> None:
     assert merge(once, base=None, new=snippet(), compose=compose).text == once
     # Only an update knows that the network is the snippet's own, and takes it from a container of Compose.
     updated = merge(once, base=snippet(), new=snippet(), compose=compose).text
-    assert updated == once or (compose and "--network" in text)
+    assert updated == once or (compose and ("--network" in text or "mounts" in text))
     assert merge(updated, base=snippet(), new=snippet(), compose=compose).text == updated
 
 
@@ -90,11 +90,10 @@ def test_a_file_that_is_the_snippet_alone_is_empty_without_it() -> None:
     assert left == {}
 
 
-def test_compose_chooses_the_network_so_its_file_is_listed_instead() -> None:
+def test_compose_chooses_network_and_mounts_so_its_file_is_listed_instead() -> None:
     document = merged(with_settings(dockerComposeFile="../compose.yml", service="app"), compose=True)
     assert document["dockerComposeFile"] == ["../compose.yml", COMPOSE_FILE]
-    assert "runArgs" not in document
-    assert document["mounts"] == parse(snippet()).value["mounts"]
+    assert {"runArgs", "mounts"} & {*document} == set()
     document = merged(with_settings(dockerComposeFile=["a.yml", "b.yml"]), compose=True)
     assert document["dockerComposeFile"] == ["a.yml", "b.yml", COMPOSE_FILE]
 
@@ -106,6 +105,7 @@ def test_a_container_that_moves_to_compose_and_back_stays_in_the_network() -> No
     del moved["dockerComposeFile"]
     back = merged(json.dumps(moved), base=snippet())
     assert back["runArgs"] == ["--init", "--network=k3d-shop-dev"]
+    assert back["mounts"] == parse(snippet()).value["mounts"]
 
 
 # -- what the team has already --------------------------------------------------------------------------------------
@@ -197,11 +197,13 @@ def test_a_newer_feature_replaces_the_old_one_where_the_team_left_it_alone() -> 
     assert merge(pinned, base=snippet(), new=newer, compose=False).text == pinned
 
 
-def test_what_the_team_took_out_stays_out_but_for_the_network() -> None:
+def test_what_the_team_took_out_stays_out_but_for_network_and_mount() -> None:
     document = parse(merge(FILE, base=None, new=snippet(), compose=False).text).value
     del document["customizations"], document["features"], document["runArgs"]
+    del document["mounts"]
     after = merged(json.dumps(document), base=snippet())
-    assert after == {**document, "runArgs": ["--network=k3d-shop-dev"]}
+    mounts = parse(snippet()).value["mounts"]
+    assert after == {**document, "runArgs": ["--network=k3d-shop-dev"], "mounts": mounts}
 
 
 def test_what_both_changed_stays_and_is_reported() -> None:
