@@ -161,6 +161,16 @@ Version = Annotated[
     Text,
 ]
 
+DevContainerFile = Annotated[
+    str,
+    Field(
+        pattern=r"^(\.devcontainer\.json|\.devcontainer/([A-Za-z0-9_-][A-Za-z0-9._-]*/)?devcontainer\.json)?$",
+        description="nothing, .devcontainer/devcontainer.json, .devcontainer/NAME/devcontainer.json"
+        " or .devcontainer.json",
+    ),
+    Text,
+]
+
 PORT_KEYS = ("http_port", "https_port", "api_port", "registry_port")
 
 
@@ -191,6 +201,7 @@ class Answers(BaseModel):
     github_app_installation_id: GithubId
     buildkit_mode: BuildkitMode
     create_cluster: YesNo
+    devcontainer_file: DevContainerFile
     k3s_image: Image
     registry_image: Image
     arc_chart_repository: ChartRepository

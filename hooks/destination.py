@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ANSWERS_FILE = ".copier-answers.yml"
+SNIPPET_ANSWERS_FILE = ".copier-answers.devcontainer.yml"
 COMMIT_MESSAGE = "feat: generate the environment"
+SNIPPET_COMMIT_MESSAGE = "feat: reach the cluster from the dev container"
 
 
 class OccupiedError(Exception):
@@ -41,12 +43,12 @@ class Destination:
             if folder.is_dir():
                 folder.rmdir()
 
-    def first_commit(self) -> list[str]:
+    def first_commit(self, message: str = COMMIT_MESSAGE) -> list[str]:
         """Make a Git repository of a folder that lies in none; returns the commands that are left to do.
 
         Updates compare with what is committed, so an environment without a commit cannot be updated.
         """
-        by_hand = f'git add -A && git commit -m "{COMMIT_MESSAGE}"'
+        by_hand = f'git add -A && git commit -m "{message}"'
         if self._git("rev-parse", "--is-inside-work-tree"):
             return [by_hand]
         if not self._git("init", "--quiet", "--initial-branch=main"):
@@ -54,7 +56,7 @@ class Destination:
         # Where no name is configured Git has none for the author, and none is made up for it here.
         if not (self._git("var", "GIT_AUTHOR_IDENT") and self._git("var", "GIT_COMMITTER_IDENT")):
             return ['git config user.name "YOUR NAME" && git config user.email "YOUR ADDRESS"', by_hand]
-        committed = self._git("add", "--all") and self._git("commit", "--quiet", "--message", COMMIT_MESSAGE)
+        committed = self._git("add", "--all") and self._git("commit", "--quiet", "--message", message)
         return [] if committed else [by_hand]
 
     def _git(self, *arguments: str) -> bool:
@@ -62,11 +64,18 @@ class Destination:
         return done.returncode == 0
 
 
-def free_folder(path: Path, *, template: Path, scope: object) -> Destination:
+def free_folder(path: Path, *, template: Path, scope: object, answers_file: str | None = None) -> Destination:
     """The destination at this path.
 
     A folder is free when it is missing, empty, or a Git repository without files. A dev container
-    snippet (`scope`) may go into a repository that has other files.
+    snippet (`scope`) goes into a repository that is there: with all its files committed, because the
+    snippet changes one of them.
+
+    Args:
+        path: The folder.
+        template: The template's own clone.
+        scope: What is to be generated.
+        answers_file: The name of the answers file where it was chosen.
 
     Raises:
         OccupiedError: It is not free, or lies inside the template's own clone.
@@ -86,7 +95,11 @@ def free_folder(path: Path, *, template: Path, scope: object) -> Destination:
         raise OccupiedError(f"{path} is not a folder. Choose another one, then repeat the command.") from error
     except OSError as error:
         raise OccupiedError(f"{path} cannot be read: {error.strerror}.") from error
-    in_the_way = entries & {ANSWERS_FILE, ".devcontainer"} if scope == "devcontainer" else entries - {".git"}
+    destination = Destination(path, absolute, entries)
+    if scope == "devcontainer":
+        _refuse_unready_service(destination, answers_file or SNIPPET_ANSWERS_FILE)
+        return destination
+    in_the_way = entries - {".git"}
     if ANSWERS_FILE in in_the_way:
         raise OccupiedError(
             f"{path} was generated already ({ANSWERS_FILE} is there). To bring it up to date:\n\n"
@@ -94,6 +107,34 @@ def free_folder(path: Path, *, template: Path, scope: object) -> Destination:
         )
     if in_the_way:
         raise OccupiedError(
-            f"{path} exists and is not empty. Choose another folder, or empty this one, then repeat the command."
+            f"{path} exists and is not empty. Choose another folder, or empty this one, then repeat the command.\n"
+            "For the dev container snippet of a service repository that is there: -d scope=devcontainer"
         )
-    return Destination(path, absolute, entries)
+    return destination
+
+
+def _refuse_unready_service(service: Destination, answers_file: str) -> None:
+    """A repository is ready when Git can undo whatever is done to it, and it has no such snippet yet."""
+    path, absolute = service.path, service.path.absolute()
+    if (absolute / answers_file).exists():
+        raise OccupiedError(
+            f"{path} has the snippet already ({answers_file} is there). To bring it up to date:\n\n"
+            f"    cd {path} && copier update --trust --answers-file {answers_file}\n\n"
+            "For a second one, beside it: --answers-file .copier-answers.NAME.yml"
+            " -d devcontainer_file=.devcontainer/NAME/devcontainer.json"
+        )
+    if not service.kept - {".git"}:
+        return
+    status = subprocess.run(
+        ["git", "status", "--porcelain", "--", "."], cwd=absolute, capture_output=True, text=True, check=False
+    )
+    if status.returncode:
+        raise OccupiedError(
+            f"{path} is no Git repository, so a change of its dev container could not be undone. Make it one:\n\n"
+            f'    cd {path} && git init && git add -A && git commit -m "first commit"\n'
+        )
+    if status.stdout:
+        raise OccupiedError(
+            f"{path} has changes that are not committed. Commit them, or put them aside:\n\n"
+            f"    cd {path} && git stash --include-untracked\n"
+        )

@@ -17,7 +17,14 @@ from typing import Any
 
 import yaml
 from answers import complete, listed, problems
-from destination import ANSWERS_FILE, Destination, OccupiedError, free_folder
+from destination import (
+    ANSWERS_FILE,
+    COMMIT_MESSAGE,
+    SNIPPET_COMMIT_MESSAGE,
+    Destination,
+    OccupiedError,
+    free_folder,
+)
 from occupied import Machine, Taken, taken
 from questions import answerable, is_asked
 from template_source import ROOT, UnusableSourceError, commit_of, has_uncommitted_changes, update_source
@@ -27,7 +34,9 @@ The environment is made from the commit that is checked out in this clone of the
 are not committed are left out. Another version: -r TAG. Where the clone's remote `origin` is a URL that
 has this commit, the environment takes its updates from there, else from this clone.
 
-DEST becomes a Git repository with a first commit, unless it lies in one already.
+DEST becomes a Git repository with a first commit, unless it lies in one already. With
+-d scope=devcontainer it is a service repository that is there: its devcontainer.json gets what a
+container needs to reach the cluster, or is made.
 
 Ports and names that environments of this machine have, and ports on which something listens, are refused
 with free ones to take instead. --ignore-machine leaves that out.
@@ -39,6 +48,7 @@ Examples:
   script/new ../env --defaults
   script/new ../env -d project=shop -d http_port=8080
   script/new ../env --defaults --data-file answers.yml
+  script/new ../service --defaults -d scope=devcontainer -d project=shop
 """
 
 
@@ -54,7 +64,12 @@ def main(arguments: list[str] | None = None) -> int:
         given = _given_answers(options)
         _refuse_wrong_answers(given, options)
         machine = None if options.ignore_machine else Machine()
-        destination = free_folder(Path(options.destination), template=ROOT, scope=given.get("scope"))
+        destination = free_folder(
+            Path(options.destination),
+            template=ROOT,
+            scope=given.get("scope"),
+            answers_file=options.answers_file,
+        )
         commit = commit_of(options.vcs_ref)
         if has_uncommitted_changes() and not options.quiet:
             _say(f"Note: {ROOT} has changes that are not committed; they are left out.")
@@ -76,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("destination", metavar="DEST", help="the folder to make; it is missing or empty")
+    parser.add_argument("destination", metavar="DEST", help="the folder to make, missing or empty; or a service")
     add = parser.add_argument
     add("-d", "--data", action="append", default=[], metavar="KEY=VALUE", help="an answer; may be repeated")
     add("--data-file", metavar="FILE", help="answers as YAML; -d goes before them")
@@ -91,9 +106,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "-a",
         "--answers-file",
-        default=ANSWERS_FILE,
         metavar="FILE",
-        help="where in DEST the answers are kept",
+        help="where in DEST the answers are kept, instead of the usual file",
     )
     add(
         "-x",
@@ -222,13 +236,15 @@ def _generate(
     from copier.errors import CopierAnswersInterrupt, CopierError, TaskError
     from jinja2 import TemplateError
 
+    is_snippet = given.get("scope") == "devcontainer"
     if not options.quiet:
-        _say(f"Generating an environment in {destination.path} ...")
+        what = "Merging the dev container snippet into" if is_snippet else "Generating an environment in"
+        _say(f"{what} {destination.path} ...")
     try:
         # A warning of Copier's would name a line of its source and ask nothing of the person.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            run_copy(
+            worker = run_copy(
                 str(ROOT),
                 destination.path,
                 dict(given),
@@ -249,11 +265,12 @@ def _generate(
         raise
     except KeyboardInterrupt:
         # Rendering takes a moment and the cluster minutes: where one is made, that was interrupted.
-        if not _answers(destination, options).get("create_cluster"):
+        answers_file = destination.path / (options.answers_file or ANSWERS_FILE)
+        if is_snippet or not _answers(answers_file).get("create_cluster"):
             destination.remove_leftovers()
             raise
         _say("\nInterrupted. The repository is complete, the cluster is not.")
-        _finish(destination, commit, options, next_recipe="create")
+        _finish(destination, commit, answers_file, options, next_recipe="create")
         return 130
     except TaskError:
         # The task has said what is wrong.
@@ -263,23 +280,26 @@ def _generate(
         destination.remove_leftovers()
         raise RefusalError(f"Copier could not generate the environment: {error}\nNothing was generated.") from error
     if not options.pretend:
-        _finish(destination, commit, options, next_recipe="setup")
+        _finish(destination, commit, destination.path / worker.answers_relpath, options, next_recipe="setup")
     return 0
 
 
-def _finish(destination: Destination, commit: str, options: argparse.Namespace, next_recipe: str) -> None:
-    answers = _answers(destination, options)
-    _record_source(destination.path / options.answers_file, update_source(commit))
-    steps = [f"cd {shlex.quote(str(destination.path))}", *destination.first_commit()]
-    if answers.get("scope") == "environment":
+def _finish(
+    destination: Destination, commit: str, answers_file: Path, options: argparse.Namespace, next_recipe: str
+) -> None:
+    is_environment = _answers(answers_file).get("scope") == "environment"
+    _record_source(answers_file, update_source(commit))
+    message = COMMIT_MESSAGE if is_environment else SNIPPET_COMMIT_MESSAGE
+    steps = [f"cd {shlex.quote(str(destination.path))}", *destination.first_commit(message)]
+    if is_environment:
         steps.append(f"bin/just {next_recipe}")
     if not options.quiet:
         _say("\n    ".join([f"Done: {destination.path} is ready. Next:\n", *steps]) + "\n")
 
 
-def _answers(destination: Destination, options: argparse.Namespace) -> dict[str, Any]:
+def _answers(answers_file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load((destination.path / options.answers_file).read_text(encoding="utf-8"))
+        content = yaml.safe_load(answers_file.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}

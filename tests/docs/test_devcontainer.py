@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import subprocess
 import tomllib
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import pytest
 from copier import run_copy
+from jsonc import parse
 from jsonschema import Draft201909Validator
 from support import SCHEMAS
 
@@ -24,21 +23,20 @@ DEVCONTAINER = ".devcontainer/devcontainer.json"
 IMAGE_USER_HOME = "/home/vscode"
 
 
-def without_comments(text: str) -> Any:
-    """The JSON of a document whose comments have lines of their own."""
-    return json.loads(re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE))
+def value_of(text: str) -> Any:
+    return parse(text).value
 
 
 @pytest.fixture
 def devcontainer(generated: Generated) -> Any:
-    return without_comments((generated.folder / DEVCONTAINER).read_text(encoding="utf-8"))
+    return value_of((generated.folder / DEVCONTAINER).read_text(encoding="utf-8"))
 
 
 def test_dev_container_is_valid(devcontainer: Any) -> None:
     schema = SCHEMAS / "devContainer.base.schema.json"
     if not schema.exists():
         pytest.skip(f"{schema.name} is not there")
-    validator = Draft201909Validator(without_comments(schema.read_text(encoding="utf-8")))
+    validator = Draft201909Validator(value_of(schema.read_text(encoding="utf-8")))
     assert [error.message for error in validator.iter_errors(devcontainer)] == []
     assert [*validator.iter_errors(devcontainer | {"runArgs": "--network"})], "the schema checks nothing"
 
@@ -76,6 +74,13 @@ def test_snippet_for_service_repositories_is_the_environments_own(
     assert (snippet / DEVCONTAINER).read_bytes() == (generated.folder / DEVCONTAINER).read_bytes()
 
 
+def command(devcontainer: Any) -> str:
+    """What runs on the host before the container; it has a name, so that others can stand beside it."""
+    ((name, text),) = devcontainer["initializeCommand"].items()
+    assert devcontainer["runArgs"] == [f"--network={name}"]
+    return str(text)
+
+
 @pytest.mark.parametrize(
     ("docker", "calls"),
     [
@@ -97,7 +102,7 @@ def test_preparation_on_the_host_never_fails(
         (tools / "docker").write_text(script, encoding="utf-8")
         (tools / "docker").chmod(0o755)
     done = subprocess.run(
-        ["/bin/sh", "-e", "-c", devcontainer["initializeCommand"]],
+        ["/bin/sh", "-e", "-c", command(devcontainer)],
         env={"PATH": str(tools), "HOME": str(home)},
         capture_output=True,
         text=True,
@@ -114,5 +119,5 @@ def test_preparation_on_the_host_works_where_the_home_folder_has_spaces(devconta
     home = tmp_path / "a b"
     home.mkdir()
     environment = {"PATH": os.defpath, "HOME": str(home), "DOCKER_HOST": "unix:///nowhere"}
-    subprocess.run(["/bin/sh", "-c", devcontainer["initializeCommand"]], env=environment, check=True)
+    subprocess.run(["/bin/sh", "-c", command(devcontainer)], env=environment, check=True)
     assert [path.name for path in home.iterdir()] == [".kube"]

@@ -228,7 +228,8 @@ def devcontainer(running: Generated) -> Iterator[str]:
     """A container as the rendered devcontainer.json describes it, as far as Docker alone can make it."""
     name = f"{running.project}-devcontainer"
     settings = _devcontainer_settings(running)
-    running.run("sh", "-c", settings["initializeCommand"])
+    for command in settings["initializeCommand"].values():
+        running.run("sh", "-c", command)
     docker("run", "--detach", f"--name={name}", *_docker_arguments(running, settings), "sleep", "600")
     try:
         yield name

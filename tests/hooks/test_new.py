@@ -266,12 +266,88 @@ def test_folder_inside_a_repository_gets_none_of_its_own(tmp_path: Path) -> None
     assert not (folder / ".git").exists()
 
 
-def test_service_repository_is_free_for_a_dev_container_unless_it_has_one(tmp_path: Path) -> None:
-    (tmp_path / "src").mkdir()
-    assert free_folder(tmp_path, template=ROOT, scope="devcontainer").kept == {"src"}
-    (tmp_path / ".devcontainer").mkdir()
-    with pytest.raises(OccupiedError, match="is not empty"):
-        free_folder(tmp_path, template=ROOT, scope="devcontainer")
+def service_repository(folder: Path) -> Path:
+    (folder / "src").mkdir(parents=True)
+    (folder / "src" / "main.go").write_text("package main\n", encoding="utf-8")
+    (folder / ".devcontainer").mkdir()
+    (folder / ".devcontainer" / "devcontainer.json").write_text('{"image": "debian"} // ours\n', encoding="utf-8")
+    commit_all(folder, "the service")
+    return folder
+
+
+SNIPPET = ["--defaults", "-d", "scope=devcontainer", "-d", "project=shop"]
+
+
+def test_service_repository_gets_the_snippet_and_its_commit_is_left_to_the_person(clone: Path, tmp_path: Path) -> None:
+    service = service_repository(tmp_path / "service")
+    done = script_new(clone, service, *SNIPPET)
+    assert done.returncode == 0, done.stderr
+    assert 'git add -A && git commit -m "feat: reach the cluster from the dev container"\n' in done.stderr
+    assert "bin/just" not in done.stderr
+    assert git(service, "log", "--format=%s") == "the service\n"
+    assert git(service, "status", "--porcelain").splitlines() == [
+        " M .devcontainer/devcontainer.json",
+        "?? .copier-answers.devcontainer.yml",
+    ]
+    assert read_yaml(service / ".copier-answers.devcontainer.yml")["_src_path"] == str(clone)
+
+
+def test_service_without_a_folder_yet_becomes_a_committed_repository(clone: Path, tmp_path: Path) -> None:
+    done = script_new(clone, tmp_path / "service", *SNIPPET)
+    assert done.returncode == 0, done.stderr
+    assert git(tmp_path / "service", "log", "--format=%s") == "feat: reach the cluster from the dev container\n"
+    assert git(tmp_path / "service", "status", "--porcelain") == ""
+
+
+def test_refused_snippet_leaves_the_service_as_it_was(clone: Path, tmp_path: Path) -> None:
+    service = service_repository(tmp_path / "service")
+    (service / ".devcontainer" / "devcontainer.json").write_text('{"runArgs": ["--net=host"]}', encoding="utf-8")
+    commit_all(service, "another network")
+    done = script_new(clone, service, *SNIPPET)
+    assert done.returncode == 1
+    assert "the cluster needs" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert git(service, "status", "--porcelain") == ""
+
+
+def test_snippet_is_taken_out_by_a_command(clone: Path, tmp_path: Path) -> None:
+    service = service_repository(tmp_path / "service")
+    assert script_new(clone, service, *SNIPPET).returncode == 0
+    commit_all(service, "the snippet")
+    command = [clone / "script" / "remove-dev-container", service]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Removed .copier-answers.devcontainer.yml" in done.stderr
+    content = (service / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8")
+    assert content == '{"image": "debian"} // ours\n'
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (again.returncode, again.stderr.count("nothing to take out")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("state", "sentence"),
+    [
+        ("snippet", "copier update --trust --answers-file .copier-answers.devcontainer.yml"),
+        ("no repository", "is no Git repository, so a change of its dev container could not be undone"),
+        ("dirty", "has changes that are not committed. Commit them, or put them aside:"),
+    ],
+)
+def test_service_that_git_could_not_restore_is_refused(state: str, sentence: str, tmp_path: Path) -> None:
+    service = service_repository(tmp_path / "service")
+    if state == "snippet":
+        (service / ".copier-answers.devcontainer.yml").touch()
+    elif state == "dirty":
+        (service / "draft").touch()
+    else:
+        shutil.rmtree(service / ".git")
+    with pytest.raises(OccupiedError, match=sentence):
+        free_folder(service, template=ROOT, scope="devcontainer")
+
+
+def test_service_in_a_folder_of_a_repository_needs_only_that_folder_clean(tmp_path: Path) -> None:
+    service = service_repository(tmp_path / "mono")
+    (service / "draft").touch()
+    assert free_folder(service / "src", template=ROOT, scope="devcontainer").kept == {"main.go"}
 
 
 def test_interrupted_creation_keeps_the_committed_repository(own_clone: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from support import ROOT, SCHEMAS, CopyProject, commit_all, fixture_files, git, 
 
 K3D_TEMPLATE = ROOT / "template" / "k3d.yaml.jinja"
 K3D_SCHEMA = SCHEMAS / "k3d-v1alpha5.schema.json"
-DEV_CONTAINER_FILES = {".copier-answers.yml", ".devcontainer/devcontainer.json"}
+DEV_CONTAINER_FILES = {".copier-answers.devcontainer.yml", ".devcontainer/devcontainer.json"}
 
 
 def files_of(folder: Path) -> set[str]:
@@ -169,7 +169,7 @@ def test_no_template_syntax_is_left_in_rendered_files(
     project = copy_project(tmp_path / "env", **answers)
     sources = [source.relative_to(ROOT / "template") for source in (ROOT / "template").rglob("*.jinja")]
     rendered = [project / source.with_suffix("") for source in sources if "{{" not in source.name]
-    for file in [*rendered, project / ".copier-answers.yml"]:
+    for file in [*rendered, *project.glob(".copier-answers*.yml")]:
         if file.exists():
             assert not re.search(r"\{\{|\{%|\{#", file.read_text(encoding="utf-8")), file
     assert not [name for name in files_of(project) if name.endswith(".jinja") or "{" in name]
@@ -183,10 +183,15 @@ def test_file_that_names_an_unknown_answer_stops_generation(tmp_path: Path, temp
     assert "'no_such_answer' is undefined" in str(copie.copy(template_dir=broken).exception)
 
 
-def test_dev_container_scope_renders_the_snippet_alone(tmp_path: Path, copy_project: CopyProject) -> None:
-    names = files_of(copy_project(tmp_path / "service", scope="devcontainer", project="shop"))
-    assert names <= DEV_CONTAINER_FILES
-    assert ".copier-answers.yml" in names
+def test_dev_container_scope_makes_the_snippet_alone(tmp_path: Path, copy_project: CopyProject) -> None:
+    folder = copy_project(tmp_path / "service", run_tasks=True, scope="devcontainer", project="shop")
+    assert files_of(folder) == DEV_CONTAINER_FILES
+
+
+def test_dev_container_scope_renders_its_answers_alone(tmp_path: Path, copy_project: CopyProject) -> None:
+    folder = copy_project(tmp_path / "service", scope="devcontainer", project="shop")
+    assert files_of(folder) == {".copier-answers.devcontainer.yml"}
+    assert read_yaml(folder / ".copier-answers.devcontainer.yml")["cluster_name"] == "shop-dev"
 
 
 def test_answers_that_equal_the_pins_are_left_out_so_that_updates_bring_newer_ones(
