@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from releases import make_tagged_clone
+from updates.releases import make_tagged_clone
 
 
 @pytest.fixture(scope="session")

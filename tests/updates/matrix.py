@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
-    sys.path[:0] = [str(TESTS), str(TESTS / "updates")]
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from copier import run_copy, run_update
-from releases import Release, make_tagged_clone, releases
 from support import commit_all, git
+from updates.releases import Release, make_tagged_clone, releases
 
 KEPT, CONFLICT, LOST, ABSENT = "kept", "conflict", "lost", "not in it"
 
@@ -133,9 +132,7 @@ EDITS = (
 
 def generate(template: Path, folder: Path, version: str, **answers: Any) -> Path:
     """A committed environment of this version."""
-    run_copy(
-        str(template), folder, answers, defaults=True, quiet=True, unsafe=True, skip_tasks=True, vcs_ref=version
-    )
+    run_copy(str(template), folder, answers, defaults=True, quiet=True, unsafe=True, skip_tasks=True, vcs_ref=version)
     commit_all(folder, f"generate from {version}")
     return folder
 

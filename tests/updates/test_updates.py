@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from matrix import ABSENT, CONFLICT, KEPT, generate, outcomes, update
-from releases import Release, releases
 from support import SNAPSHOT_TAG, commit_all, git
+from updates.matrix import ABSENT, CONFLICT, KEPT, generate, outcomes, update
+from updates.releases import Release, releases
 
 RELEASES = releases()
 every_release = pytest.mark.parametrize("release", RELEASES, ids=lambda release: release.tag)
@@ -33,6 +33,9 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "no-runners": {"arc": False, "lens": "none"},
     "dev-container-only": {"scope": "devcontainer"},
 }
+
+
+PLACES = {"`local.just`", "`.env`"}
 
 
 def content(folder: Path) -> dict[str, tuple[bytes, bool]]:
@@ -71,7 +74,9 @@ def test_no_edit_is_lost_in_silence(history: Path, tmp_path: Path, release: Rele
     found = outcomes(history, tmp_path / "env", release)
     assert set(found.values()) <= {KEPT, CONFLICT, ABSENT}, found
     # The places that are made for edits are never touched.
-    places = {kind: outcome for kind, outcome in found.items() if ".local." in kind or kind in {"`local.just`", "`.env`"}}
+    places = {
+        kind: outcome for kind, outcome in found.items() if ".local." in kind or kind in {"`local.just`", "`.env`"}
+    }
     assert set(places.values()) == {KEPT}, places
     assert len(places) == 6
     # `.env` is in no commit, so Git could not bring it back.
