@@ -120,7 +120,9 @@ def _bring_up(action: str, bring_up: Callable[[Reconciler], Outcome]) -> int:
     else:
         print(f"The cluster {environment.cluster} is running; nothing had to be done.")
     if outcome.drift:
-        print("k3d.yaml or .env has changed since the cluster was created; the cluster keeps what it was created with:")
+        print(
+            "The configuration has changed since the cluster was created; the cluster keeps what it was created with:"
+        )
         print("\n".join(f"  {line}" for line in outcome.drift))
         print(f"To apply it: {just_command()} delete && {just_command()} create   (images in the registry stay)")
     if outcome.unknown_origin:
