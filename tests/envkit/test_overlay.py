@@ -113,5 +113,5 @@ def test_mistake_in_the_teams_own_file_is_named(tmp_path: Path, text: str, what:
 
 def test_dollar_sign_is_looked_for_in_both_files(tmp_path: Path) -> None:
     environment = with_local(tmp_path, "env:\n  - envVar: A=$B\n")
-    with pytest.raises(UserError, match=r"^k3d\.yaml or k3d\.local\.yaml contains a dollar sign"):
+    with pytest.raises(UserError, match=r"error: k3d\.yaml or k3d\.local\.yaml contains a dollar sign"):
         k3d_input(environment, tmp_path)

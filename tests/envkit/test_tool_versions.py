@@ -152,7 +152,7 @@ def test_a_broken_mise_toml_names_the_file_and_what_brings_it_back(
     monkeypatch.setattr(tool_versions, "MISE_TOML", tmp_path / "mise.toml")
     tool_versions._mise_toml.cache_clear()
 
-    with pytest.raises(UserError, match=r"\.mise\.toml cannot be read") as error:
+    with pytest.raises(UserError, match=r"mise\.toml cannot be read") as error:
         tool_versions.pins()
 
     assert "checkout -- mise.toml" in error.value.next_step
