@@ -44,6 +44,7 @@ COMMANDS = [
     "delete-arc",
     "arc-status",
     "arc-logs",
+    "update",
     "arc-plan",
 ]
 
