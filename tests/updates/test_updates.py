@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import SNAPSHOT_TAG, commit_all, git
+from support import ROOT, SNAPSHOT_TAG, commit_all, git
 from updates.matrix import ABSENT, CONFLICT, KEPT, generate, outcomes, update
 from updates.releases import Release, releases
 
@@ -81,3 +83,12 @@ def test_no_edit_is_lost_in_silence(history: Path, tmp_path: Path, release: Rele
     assert len(places) == 6
     # `.env` is in no commit, so Git could not bring it back.
     assert git(tmp_path / "env", "check-ignore", ".env").strip() == ".env"
+
+
+def test_own_recipes_work_and_never_take_the_menu_away(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "template" / "justfile", tmp_path)
+    (tmp_path / "local.just").write_text("load:\n    echo ours\n\nupdate:\n    echo ours\n", encoding="utf-8")
+    just = ["just", "--justfile", str(tmp_path / "justfile")]
+    assert subprocess.run([*just, "load"], capture_output=True, text=True, check=True).stdout == "ours\n"
+    shown = subprocess.run([*just, "--show", "update"], capture_output=True, text=True, check=True).stdout
+    assert "bin/envkit update" in shown
