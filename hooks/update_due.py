@@ -84,7 +84,7 @@ def _renamed(old: Cluster, new: Cluster) -> str:
     kubeconfigs = f"~/.kube/k3d-{old.name}.yaml ~/.kube/k3d-{old.name}.devcontainer.yaml"
     commands = [f"k3d cluster delete {old.name}", f"rm -f {kubeconfigs}"]
     if old.volume and old.volume != new.volume:
-        commands.append(f"docker volume rm {old.volume}   (the images of the old registry)")
+        commands.append(f"docker volume rm {old.volume}   (its images, unless another environment uses them)")
     lines = [
         f"The cluster is called {new.name} now. That is another cluster:",
         "    bin/just create",

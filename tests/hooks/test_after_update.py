@@ -106,7 +106,9 @@ def test_new_name_says_how_to_delete_the_old_cluster(update: Update) -> None:
     assert "The cluster is called shop-dev now. That is another cluster:\n    bin/just create\n" in printed
     assert "    git stash -u && { bin/just delete; git stash pop; }\n" in printed
     assert "    k3d cluster delete mathtrail-dev\n    rm -f ~/.kube/k3d-mathtrail-dev.yaml " in printed
-    assert "    docker volume rm k3d-mathtrail-registry   (the images of the old registry)\n" in printed
+    assert (
+        "    docker volume rm k3d-mathtrail-registry   (its images, unless another environment uses them)\n" in printed
+    )
     assert "bin/just delete && bin/just create" not in printed
 
 

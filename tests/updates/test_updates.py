@@ -45,7 +45,9 @@ def content(folder: Path) -> dict[str, tuple[bytes, bool]]:
     return {
         str(path.relative_to(folder)): (path.read_bytes(), bool(path.stat().st_mode & 0o100))
         for path in folder.rglob("*")
-        if path.is_file() and ".git" not in path.relative_to(folder).parts and path.name != ".copier-answers.yml"
+        if path.is_file()
+        and ".git" not in path.relative_to(folder).parts
+        and not path.name.startswith(".copier-answers.")
     }
 
 
