@@ -127,7 +127,8 @@ def _runners(files: UpdatedFiles) -> Iterator[str]:
 def _others(files: UpdatedFiles) -> Iterator[str]:
     if ".env.example" in files.changed and (files.repository / ".env").exists():
         yield _paragraph(".env.example changed. Compare it with your .env:", [], "diff .env.example .env")
-    if any(path.startswith(".devcontainer/") for path in files.changed):
+    containers = [path for path in files.changed if path.startswith(".devcontainer/")]
+    if any(_without_comments(files.before(path)) != _without_comments(files.after(path)) for path in containers):
         yield "The dev container changed: rebuild it, and bring .devcontainer to the repositories that have a copy."
     own = set(_RECIPE.findall((files.after("local.just") or b"").decode(errors="replace")))
     if same := sorted(own & set(_RECIPE.findall((files.after("justfile") or b"").decode(errors="replace")))):
@@ -177,6 +178,11 @@ def _names(document: dict[str, Any] | None) -> Cluster | None:
         return Cluster(str((document or {})["metadata"]["name"]), str(create["name"]), volume, str(create["hostPort"]))
     except (KeyError, TypeError, AttributeError):
         return None
+
+
+def _without_comments(content: bytes | None) -> list[bytes]:
+    """The lines of JSON with comments, as dev containers have it, without those that are comments."""
+    return [line for line in (content or b"").splitlines() if not line.lstrip().startswith(b"//")]
 
 
 def _toml(content: bytes | None) -> dict[str, Any]:

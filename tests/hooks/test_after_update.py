@@ -169,6 +169,17 @@ def test_what_is_due_follows_from_what_changed(path: str, old: str, new: str, co
     assert found == [command] * bool(command)
 
 
+def test_dev_container_is_rebuilt_for_more_than_a_comment(repository: Path) -> None:
+    (repository / ".devcontainer").mkdir()
+    file = repository / ".devcontainer" / "devcontainer.json"
+    file.write_text('{\n  // words\n  "name": "a"\n}\n', encoding="utf-8")
+    commit_all(repository, "before")
+    file.write_text('{\n  // other words\n  "name": "a"\n}\n', encoding="utf-8")
+    assert "rebuild it" not in after_update.report(repository)
+    file.write_text('{\n  "name": "b"\n}\n', encoding="utf-8")
+    assert "The dev container changed: rebuild it" in after_update.report(repository)
+
+
 def test_version_of_a_moved_file_is_compared_with_that_of_the_old_one(repository: Path) -> None:
     (repository / ".mise.toml").write_text("[tools]\njust = '1'\n", encoding="utf-8")
     commit_all(repository, "before")
