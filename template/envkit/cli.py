@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from envkit.arc_commands import add_arc_commands
+from envkit.arc.commands import add_arc_commands
 from envkit.cluster_kubeconfigs import write_kubeconfigs
 from envkit.engine import inspect
 from envkit.environment import load_environment
@@ -20,7 +20,7 @@ from envkit.progress import Steps
 from envkit.reconciler import Outcome, Reconciler
 from envkit.registry import push
 from envkit.removal import delete, remove_local_images
-from envkit.runner_commands import add_runner_commands
+from envkit.runner.commands import add_runner_commands
 from envkit.session import Session
 
 _LOOK_AT_DISK = "df -h && ls -ld ~ ~/.kube ~/.local/state   (is there space, and is it yours to write?)"
@@ -144,7 +144,7 @@ def _bring_up(action: str, bring_up: Callable[[Reconciler], Outcome]) -> int:
 
 
 def _stop(_: argparse.Namespace) -> int:
-    from envkit.arc_removal import warn_of_busy_runners
+    from envkit.arc.removal import warn_of_busy_runners
 
     with _session("stop") as session:
         warn_of_busy_runners(session.environment, session.steps.say)
@@ -164,7 +164,7 @@ def _delete(arguments: argparse.Namespace) -> int:
 
 
 def _clean(_: argparse.Namespace) -> int:
-    from envkit.runner_image import remove_built_images
+    from envkit.runner.image import remove_built_images
 
     with _session("clean") as session:
         removed = delete(session, registry_data=True)

@@ -18,16 +18,17 @@ from envkit.session import Session
 _SECONDS = 30
 
 
-def write_kubeconfigs(session: Session, *, switch: bool = False) -> list[str]:
+def write_kubeconfigs(session: Session, *, text: str = "", switch: bool = False) -> list[str]:
     """Writes both files from what k3d knows and merges the entries; returns the files that changed.
 
     Args:
         session: The run.
+        text: The kubeconfig where k3d was asked for it just now; without it, it is asked.
         switch: Make the cluster's context the current one.
 
     Raises UserError where k3d has no kubeconfig, or where a file cannot be written.
     """
-    text = _from_k3d(session)
+    text = text or _from_k3d(session)
     paths = session.kubeconfigs
     changed = []
     if write_private(paths.host, text):
@@ -39,13 +40,17 @@ def write_kubeconfigs(session: Session, *, switch: bool = False) -> list[str]:
     return changed
 
 
-def refresh_host_kubeconfig(session: Session) -> None:
-    """Renews the file that the API is asked with, where the server runs; it may be a new cluster's."""
+def refresh_host_kubeconfig(session: Session) -> str:
+    """Renews the file that the API is asked with, where the server runs; it may be a new cluster's.
+
+    Returns its text, which is empty where the server does not run.
+    """
     try:
         text = _from_k3d(session)
-    except CommandFailedError:  # the server does not run, and the state of the cluster says so better
-        return
+    except CommandFailedError:  # the state of the cluster says better why
+        return ""
     write_private(session.kubeconfigs.host, text)
+    return text
 
 
 def kubeconfigs_are_current(session: Session) -> bool:

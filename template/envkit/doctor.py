@@ -72,7 +72,7 @@ def _check_tools() -> list[Check]:
 def _check_runner() -> list[Check]:
     if not (ROOT / "runner").is_dir():
         return []
-    from envkit.runner_age import check_age
+    from envkit.runner.age import check_age
 
     try:
         return [check_age(ROOT)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,8 @@ class Reconciler:
         self._environment = session.environment
         self._actions: list[str] = []
         self._created = self._waited = self._restarted = False
+        self._kubeconfig = ""
+        self._publishing: Future[None] | None = None
 
     def bring_up(self, *, may_create: bool = True) -> Outcome:
         """Ends with every node Ready, the registry answering, the kubeconfigs written and DNS records in place.
@@ -136,8 +139,10 @@ class Reconciler:
 
     def _wait(self, title: str, seconds: float) -> Observation:
         """Looks until all works, or something is found that waiting cannot mend, or the time is over."""
-        with self._session.steps.step(title) as step:
-            refresh_host_kubeconfig(self._session)
+        with self._session.steps.step(title) as step, ThreadPoolExecutor(max_workers=1) as pool:
+            self._kubeconfig = refresh_host_kubeconfig(self._session)
+            if self._created:
+                self._publishing = pool.submit(self._publish_registry)
             deadline = time.monotonic() + seconds
             while True:
                 observation = observe(self._environment)
@@ -238,7 +243,7 @@ class Reconciler:
             self._complete(observation)
         if self._created or not kubeconfigs_are_current(self._session):
             with self._session.steps.step("Writing the kubeconfigs"):
-                if write_kubeconfigs(self._session, switch=self._created):
+                if write_kubeconfigs(self._session, text=self._kubeconfig, switch=self._created):
                     self._actions.append("wrote the kubeconfigs")
         # k3d's helper, left by a k3d that was killed
         remove_containers(node.name for node in observation.nodes if node.role == "noRole")
@@ -248,7 +253,8 @@ class Reconciler:
         server = observation.server
         if server and server.config_hash and (self._created or read_marker(server.name) is None):
             with self._session.steps.step("Publishing the registry"):
-                self._publish_registry()
+                if self._publishing is None or self._publishing.exception():
+                    self._publish_registry()
                 known = server.config_hash == self._environment.config_hash
                 write_marker(server.name, self._environment.effective if known else {})
         remember_verified(self._environment.cluster, observation.nodes)

@@ -46,7 +46,7 @@ def delete(session: Session, *, registry_data: bool) -> list[str]:
 
 
 def _take_runners_off_github(session: Session, *, running: bool) -> None:
-    from envkit.arc_removal import deregister
+    from envkit.arc.removal import deregister
 
     deregister(session.environment, session.steps, running=running)
 

@@ -13,7 +13,7 @@ from copier import run_copy
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from envkit.arc_settings import ArcSettings, read_arc_settings
+from envkit.arc.settings import ArcSettings, read_arc_settings
 from envkit.config import read_environment
 
 Settings = Callable[..., ArcSettings]

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from support import ROOT
 
-from envkit import arc_ansible
-from envkit.arc_ansible import Recap, run_playbook
-from envkit.arc_install import _CREDENTIALS_TASK, needs_replacement
+from envkit.arc import ansible as arc_ansible
+from envkit.arc.ansible import Recap, run_playbook
+from envkit.arc.install import _RESTART_TASK, needs_replacement
 from envkit.errors import CommandFailedError
 
 ANSIBLE = ROOT / "template" / "ansible"
@@ -93,7 +93,12 @@ def test_another_minor_version_is_replaced_and_a_patch_is_not(installed: str, wa
 
 
 def tasks_of(path: Path) -> list[dict[str, Any]]:
-    return list(yaml.safe_load(path.read_text()))
+    """Every task of a file, those of blocks too."""
+    tasks = []
+    for task in yaml.safe_load(path.read_text()):
+        inner = [inner for part in ("block", "rescue", "always") for inner in task.get(part, [])]
+        tasks += inner or [task]
+    return tasks
 
 
 def test_every_role_says_what_its_arguments_are() -> None:
@@ -108,7 +113,7 @@ def test_every_role_says_what_its_arguments_are() -> None:
 
 
 def test_task_that_changes_credentials_goes_by_the_name_that_is_looked_for() -> None:
-    assert _CREDENTIALS_TASK in [task["name"] for task in tasks_of(ANSIBLE / "roles/arc_runners/tasks/main.yml")]
+    assert _RESTART_TASK in [task["name"] for task in tasks_of(ANSIBLE / "roles/arc_runners/tasks/main.yml")]
 
 
 def test_what_handles_credentials_prints_nothing() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from envkit.arc_causes import cause_of_refusal, error_lines, find_cause
+from envkit.arc.causes import cause_of_refusal, error_lines, find_cause
 
 _HOST = "https://api.github.com"
 _TENANT = "https://pipelines.actions.githubusercontent.com/x/_apis/runtime/runnerscalesets"

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from envkit.arc_credentials import app_token, problems
-from envkit.arc_preflight import refusal
+from envkit.arc.credentials import app_token, problems
+from envkit.arc.preflight import refusal
 
 KEY = ".github-app-private-key.pem"
 

@@ -11,9 +11,10 @@ import pytest
 from arc.conftest import Settings
 from arc.test_state import CONTROLLER, scale_set, whole
 
-from envkit import arc_credentials, arc_preflight
-from envkit.arc_kube import Resources
-from envkit.arc_preflight import find_problems
+from envkit.arc import credentials as arc_credentials
+from envkit.arc import preflight as arc_preflight
+from envkit.arc.kube import Resources
+from envkit.arc.preflight import find_problems
 from envkit.config import read_environment
 from envkit.errors import CommandFailedError, UserError
 
@@ -78,7 +79,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Place:
 
 @pytest.fixture(autouse=True)
 def _no_built_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("envkit.runner_image.read_built_image", lambda: None)
+    monkeypatch.setattr("envkit.runner.image.read_built_image", lambda: None)
 
 
 def found(place: Place, root: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -11,9 +11,9 @@ import pytest
 from arc.test_causes import refused
 from arc.test_state import runner, scale_set
 
-from envkit import arc_removal
-from envkit.arc_commands import runners_page
-from envkit.arc_removal import deregister, warn_of_busy_runners
+from envkit.arc import removal as arc_removal
+from envkit.arc.commands import runners_page
+from envkit.arc.removal import deregister, warn_of_busy_runners
 from envkit.config import read_environment
 from envkit.environment import Environment
 from envkit.errors import CommandFailedError, UserError

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from envkit.arc_kube import Resources
-from envkit.arc_report import age, next_step
-from envkit.arc_state import ArcState, assess, foreign_controllers, foreign_scale_sets, pod_problem
+from envkit.arc.kube import Resources
+from envkit.arc.report import age, next_step
+from envkit.arc.state import ArcState, assess, foreign_controllers, foreign_scale_sets, pod_problem
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 SET = "shop-runners"

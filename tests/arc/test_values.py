@@ -10,8 +10,8 @@ import yaml
 from arc.conftest import Settings, write_dotenv
 from support import CopyProject
 
-from envkit import arc_settings
-from envkit.arc_settings import problems, read_arc_settings
+from envkit.arc import settings as arc_settings
+from envkit.arc.settings import problems, read_arc_settings
 from envkit.config import read_environment
 from envkit.errors import UserError
 
@@ -125,7 +125,7 @@ def test_proxy_leaves_out_the_clusters_own_addresses(root: Path, settings: Setti
 def test_tag_of_the_built_image_takes_the_place_of_latest(
     root: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("envkit.runner_image.read_built_image", lambda: "k3d-mathtrail-registry.localhost:5050/r:abc")
+    monkeypatch.setattr("envkit.runner.image.read_built_image", lambda: "k3d-mathtrail-registry.localhost:5050/r:abc")
     assert settings().image == "k3d-mathtrail-registry.localhost:5050/r:abc"
     path = root / "helm" / "arc-runners.yaml"
     path.write_text(path.read_text().replace("k3d-mathtrail-registry.localhost:5050/", "ghcr.io/team/"))

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from arc.conftest import Settings, write_dotenv
 
-from envkit import arc_verify
-from envkit.arc_verify import verify_credentials
+from envkit.arc import verify as arc_verify
+from envkit.arc.verify import verify_credentials
 
 
 class Server(http.server.ThreadingHTTPServer):

@@ -12,9 +12,9 @@ import pytest
 from arc.test_causes import refused
 from arc.test_state import CONTROLLER, IMAGE, NOW, SET, runner, scale_set, whole
 
-from envkit import arc_wait
-from envkit.arc_kube import Resources
-from envkit.arc_wait import wait_until_ready
+from envkit.arc import wait as arc_wait
+from envkit.arc.kube import Resources
+from envkit.arc.wait import wait_until_ready
 from envkit.errors import CommandFailedError, UserError
 
 TOKENS = "https://api.github.com/app/installations/2/access_tokens"
@@ -48,7 +48,7 @@ class FakeKube:
     lines: dict[float, list[str]] = field(default_factory=dict)
     asked: list[dict[str, Any]] = field(default_factory=list)
 
-    def resources(self) -> Resources:
+    def own_resources(self) -> Resources:
         return max((item for item in self.at.items() if item[0] <= self.clock.now), key=lambda item: item[0])[1]()
 
     def log(self, **arguments: Any) -> list[str]:
@@ -131,6 +131,13 @@ def test_new_credentials_count_only_when_all_stays_well(clock: Clock) -> None:
     clock.now = 0
     settle(FakeKube(clock, {0: whole, 3: unregistered, 5: whole}))
     assert clock.now >= 11
+    clock.now = 0
+    # A busy machine: the controller's new container has hardly begun.
+    listener, controller = whole().pods
+    starting = copy.deepcopy(controller)
+    starting["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = "2999-01-01T00:00:00Z"
+    settle(FakeKube(clock, {0: lambda: whole(pods=(listener, starting)), 20: whole}))
+    assert clock.now >= 20
 
 
 def test_trouble_of_githubs_is_waited_out_for_a_minute(clock: Clock) -> None:

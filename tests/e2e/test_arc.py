@@ -38,7 +38,7 @@ from e2e.generated import Generated
 from e2e.machine import docker, skip_without, wait_until
 from e2e.workload import image_name, push_hello
 
-pytestmark = [pytest.mark.e2e, pytest.mark.runners]
+pytestmark = pytest.mark.e2e
 
 _NAMESPACE = ("--namespace", "arc-runners")
 _SYSTEM = ("--namespace", "arc-systems")

@@ -164,13 +164,14 @@ def test_docker_pushes_to_the_registry_by_its_port(running: Generated) -> None:
 
 
 def test_docker_pushes_to_the_registry_by_its_name_where_the_engine_resolves_that(running: Generated) -> None:
+    """An engine that asks DNS for names under localhost, and not this machine, says so; `push` works there, too."""
     image = image_name(running, "by-docker:2")
     docker("tag", HELLO_IMAGE, image)
     pushed = running.run("docker", "push", image, expect=None)
     docker("rmi", image)
-    if "no such host" in pushed.output:
-        pytest.skip("Docker's engine does not resolve names under localhost here")
-    assert pushed.status == 0, pushed.output
+    if pushed.status:
+        assert "no such host" in pushed.output
+        image = image_name(running, push_hello(running))
     pull(running, image)
 
 

@@ -51,6 +51,8 @@ class World:
         marker: Content of the mark of a completed creation.
         refused: What preflight finds wrong.
         kubeconfigs_current: Whether the kubeconfigs need no writing.
+        refreshed: Whether k3d was asked for a kubeconfig.
+        deaf: How many more calls the Kubernetes API refuses.
     """
 
     def __init__(self, shop: Environment) -> None:
@@ -61,6 +63,8 @@ class World:
         self.marker: dict[str, Any] | None = None
         self.refused: list[preflight.Check] = []
         self.kubeconfigs_current = True
+        self.refreshed = False
+        self.deaf = 0
         self.seconds = 0.0
         self.reconciler = Reconciler(RecordingSession(shop, Steps(io.StringIO()), -1, self))
 
@@ -101,6 +105,9 @@ class RecordingSession(Session):
         self.world.do(f"k3d {' '.join(arguments)}")
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        if self.world.deaf:
+            self.world.deaf -= 1
+            raise UserError("the API does not answer yet")
         if arguments[0] == "apply":
             assert json.loads(stdin or "")["metadata"] == {"name": "local-registry-hosting", "namespace": "kube-public"}
             self.world.do("publish the registry")
@@ -117,9 +124,14 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         world.do(f"docker {' '.join(arguments)}")
         return ""
 
-    def write_kubeconfigs(_: Session, *, switch: bool = False) -> list[str]:
+    def write_kubeconfigs(_: Session, *, text: str = "", switch: bool = False) -> list[str]:
+        assert text == ("from k3d" if world.refreshed else "")
         world.do(f"write kubeconfigs{' and switch' if switch else ''}")
         return ["a file"]
+
+    def refresh_host_kubeconfig(_: Session) -> str:
+        world.refreshed = True
+        return "from k3d"
 
     def add_missing_parts(_: Session, __: Observation, assessment: Assessment) -> list[str]:
         world.do(f"add {dict(assessment.missing or {})}")
@@ -136,7 +148,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         (reconciler, "write_marker"): world.mark,
         (reconciler, "remember_verified"): lambda *_: world.do("remember"),
         (reconciler, "kubeconfigs_are_current"): lambda _: world.kubeconfigs_current,
-        (reconciler, "refresh_host_kubeconfig"): lambda _: None,
+        (reconciler, "refresh_host_kubeconfig"): refresh_host_kubeconfig,
         (reconciler, "write_kubeconfigs"): write_kubeconfigs,
         (reconciler, "add_missing_parts"): add_missing_parts,
         (reconciler, "remove_containers"): remove_containers,
@@ -243,6 +255,21 @@ def test_an_absent_cluster_is_created_completed_and_switched_to(world: World) ->
     assert world.reconciler.bring_up().actions == ("created the cluster", "wrote the kubeconfigs")
     assert world.calls[0] == CREATE
     assert sorted(world.calls[1:]) == sorted([*COMPLETE, "write kubeconfigs and switch"])
+
+
+def test_a_registry_that_could_not_be_published_at_first_is_published_before_the_mark(world: World) -> None:
+    world.effects[CREATE], world.deaf = healthy(world.shop), 1
+
+    world.reconciler.bring_up()
+    assert world.calls[:3] == [CREATE, *COMPLETE[:2]]
+
+
+def test_a_cluster_whose_registry_cannot_be_published_is_not_marked(world: World) -> None:
+    world.effects[CREATE], world.deaf = healthy(world.shop), 2
+
+    with pytest.raises(UserError, match="does not answer"):
+        world.reconciler.bring_up()
+    assert world.marker is None
 
 
 def test_a_broken_kubeconfig_of_the_developer_does_not_leave_the_cluster_unfinished(
@@ -396,7 +423,7 @@ def test_a_finished_cluster_that_cannot_be_repaired_is_restarted_once_and_never_
 
 
 def test_an_unfinished_cluster_that_does_not_work_is_made_anew_once(world: World) -> None:
-    world.now = _dead_api(world)
+    world.now, world.deaf = _dead_api(world), 1
 
     with pytest.raises(UserError, match="could not be repaired"):
         world.reconciler.bring_up()

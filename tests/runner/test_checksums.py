@@ -14,8 +14,8 @@ from stand_in_releases import Releases, write_pin
 
 from envkit.errors import UserError
 from envkit.progress import Steps
-from envkit.runner_checksums import refresh
-from envkit.runner_tools import read_pins
+from envkit.runner.checksums import refresh
+from envkit.runner.tools import read_pins
 
 A, B = hashlib.sha256(b"a").hexdigest(), hashlib.sha256(b"b").hexdigest()
 

@@ -14,8 +14,8 @@ from stand_in_releases import write_pin
 from support import ROOT, CopyProject
 
 from envkit.errors import UserError
-from envkit.runner_image import describe
-from envkit.runner_tools import (
+from envkit.runner.image import describe
+from envkit.runner.tools import (
     ARCHITECTURES,
     Pins,
     base_image,

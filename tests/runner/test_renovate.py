@@ -14,7 +14,7 @@ import pytest
 import yaml
 from support import ROOT, CopyProject
 
-from envkit.runner_tools import read_pins
+from envkit.runner.tools import read_pins
 
 CONFIG: dict[str, Any] = json.loads((ROOT / "template" / "renovate.json").read_text(encoding="utf-8"))
 

@@ -7,7 +7,7 @@ import pytest
 
 from envkit import doctor
 from envkit.preflight import Verdict
-from envkit.runner_age import check_age
+from envkit.runner.age import check_age
 
 RELEASED = date(2026, 10, 6)
 

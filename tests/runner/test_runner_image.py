@@ -15,11 +15,11 @@ import pytest
 from fake_tools import Machine
 from stand_in_releases import Releases, write_pin
 
-from envkit import runner_image
 from envkit.environment import Environment, PortUse, Registry
 from envkit.errors import CommandFailedError, UserError
 from envkit.progress import Steps
-from envkit.runner_image import RunnerImage, build_and_push, build_command, describe, failure, read_built_image
+from envkit.runner import image as runner_image
+from envkit.runner.image import RunnerImage, build_and_push, build_command, describe, failure, read_built_image
 
 
 class ImageRegistry:

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from envkit.runner_versions import findings, script
+from envkit.runner.versions import findings, script
 
 
 def ok(expected: str, command: str) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from envkit.arc_causes import find_cause
-from envkit.arc_kube import CONTROLLER_SELECTOR, SCALE_SETS, Kube, Resource, kube_of, name, namespace, notes
-from envkit.arc_settings import CONTROLLER_NAMESPACE, has_runners
-from envkit.arc_state import SCALE_SET_ID
+from envkit.arc.causes import find_cause
+from envkit.arc.kube import CONTROLLER_SELECTOR, SCALE_SETS, Kube, Resource, kube_of, name, namespace, notes
+from envkit.arc.settings import CONTROLLER_NAMESPACE, has_runners
+from envkit.arc.state import SCALE_SET_ID
 from envkit.environment import Environment
 from envkit.errors import CommandFailedError, UserError
 from envkit.paths import just_command
@@ -71,7 +71,7 @@ def busy_runners(environment: Environment) -> int:
     """How many runners have a job; 0 also where that cannot be told."""
     if not has_runners():
         return 0
-    from envkit.arc_kube import RUNNERS, status
+    from envkit.arc.kube import RUNNERS, status
 
     kube = kube_of(environment, seconds=_LOOK_SECONDS)
     try:
@@ -87,7 +87,7 @@ def warn_of_busy_runners(environment: Environment, say: Callable[[str], None]) -
 
 
 def _team_url(environment: Environment) -> str:
-    from envkit.arc_settings import read_arc_settings
+    from envkit.arc.settings import read_arc_settings
 
     try:
         return read_arc_settings(environment).config_url
@@ -96,6 +96,6 @@ def _team_url(environment: Environment) -> str:
 
 
 def _by_hand(config_url: str) -> str:
-    from envkit.arc_commands import runners_page
+    from envkit.arc.commands import runners_page
 
     return f"remove it by hand where it is in the way: {runners_page(config_url)}"

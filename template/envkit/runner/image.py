@@ -20,12 +20,12 @@ from urllib.parse import urlsplit
 from envkit.download import MIRROR_VARIABLE
 from envkit.environment import Environment
 from envkit.errors import CommandFailedError
-from envkit.npm_package import pack
 from envkit.paths import ROOT, just_command
 from envkit.process import capture, find_tool, stream
 from envkit.progress import Steps
 from envkit.registry import has_image, move_tag, require_answer
-from envkit.runner_tools import (
+from envkit.runner.npm_package import pack
+from envkit.runner.tools import (
     Arch,
     Pins,
     base_image,

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from envkit.arc_causes import cause_of_refusal
-from envkit.arc_credentials import app_token
-from envkit.arc_settings import ArcSettings, read_token
+from envkit.arc.causes import cause_of_refusal
+from envkit.arc.credentials import app_token
+from envkit.arc.settings import ArcSettings, read_token
 
 _SECONDS = 20
 

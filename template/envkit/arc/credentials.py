@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envkit.arc_settings import ArcSettings, LocalSettings
+from envkit.arc.settings import ArcSettings, LocalSettings
 from envkit.paths import ROOT
 
 if TYPE_CHECKING:

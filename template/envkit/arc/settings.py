@@ -298,7 +298,7 @@ def built_image(environment: Environment, image: str) -> str | None:
     names = {host.partition(":")[0] for host in hosts}
     if image.partition("/")[0].partition(":")[0] not in names:
         return None
-    from envkit.runner_image import read_built_image
+    from envkit.runner.image import read_built_image
 
     return read_built_image()
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from envkit.arc_causes import error_lines, find_cause
-from envkit.arc_kube import CONTROLLER_SELECTOR, LISTENER_SELECTOR, Kube
-from envkit.arc_settings import CONTROLLER_NAMESPACE
-from envkit.arc_state import ArcState, Part
+from envkit.arc.causes import error_lines, find_cause
+from envkit.arc.kube import CONTROLLER_SELECTOR, LISTENER_SELECTOR, Kube
+from envkit.arc.settings import CONTROLLER_NAMESPACE
+from envkit.arc.state import ArcState, Part
 from envkit.paths import just_command
 from envkit.report import new_table, plain, print_report
 

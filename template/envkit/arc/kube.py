@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envkit.arc_settings import CONTROLLER_NAMESPACE, RUNNERS_NAMESPACE
+from envkit.arc.settings import CONTROLLER_NAMESPACE, RUNNERS_NAMESPACE
 from envkit.environment import Environment
 from envkit.errors import CommandFailedError
 from envkit.kubeconfig import kubeconfig_paths
@@ -108,6 +108,23 @@ class Kube:
                 runners=tuple(of_kind.get("EphemeralRunner", ())),
                 listeners=tuple(of_kind.get("AutoscalingListener", ())),
             )
+
+    def own_resources(self) -> Resources:
+        """What is in the two namespaces alone, for those who look again and again: half as many programs are started.
+
+        Nothing until the cluster knows the kinds. Raises CommandFailedError where the API does not answer.
+        """
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            system = pool.submit(self.get, "deployments,pods", f"--namespace={CONTROLLER_NAMESPACE}")
+            runners = pool.submit(self.get, f"{SCALE_SETS},{RUNNERS},pods", f"--namespace={RUNNERS_NAMESPACE}")
+            items = (*system.result(), *runners.result())
+        key, value = CONTROLLER_SELECTOR.split("=")
+        return Resources(
+            deployments=tuple(i for i in items if i["kind"] == "Deployment" and labels(i).get(key) == value),
+            pods=tuple(i for i in items if i["kind"] == "Pod"),
+            scale_sets=tuple(i for i in items if i["kind"] == "AutoscalingRunnerSet"),
+            runners=tuple(i for i in items if i["kind"] == "EphemeralRunner"),
+        )
 
     def has_traces(self) -> bool:
         """Whether anything of Actions Runner Controller is there. Raises CommandFailedError."""

@@ -25,7 +25,7 @@ def add_runner_commands(add: _Add) -> None:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from envkit.runner_image import build_and_push
+    from envkit.runner.image import build_and_push
 
     environment = load_environment()
     with Steps() as steps:
@@ -37,7 +37,7 @@ def _build(arguments: argparse.Namespace) -> int:
 
 def _test(_: argparse.Namespace) -> int:
     from envkit.report import new_table, plain, print_report
-    from envkit.runner_versions import check_versions
+    from envkit.runner.versions import check_versions
 
     environment = load_environment()
     with Steps() as steps, steps.step("Running every tool of the image"):
@@ -54,7 +54,7 @@ def _test(_: argparse.Namespace) -> int:
 
 
 def _checksums(arguments: argparse.Namespace) -> int:
-    from envkit.runner_checksums import refresh
+    from envkit.runner.checksums import refresh
 
     with Steps() as steps:
         changed = refresh(steps, every=arguments.all)
@@ -68,7 +68,7 @@ def _checksums(arguments: argparse.Namespace) -> int:
 
 def _outdated(_: argparse.Namespace) -> int:
     from envkit.preflight import Verdict
-    from envkit.runner_age import check_age
+    from envkit.runner.age import check_age
 
     check = check_age()
     print(check.detail)

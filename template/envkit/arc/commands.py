@@ -33,8 +33,8 @@ def add_arc_commands(add: _Add) -> None:
 
 
 def _install(arguments: argparse.Namespace) -> int:
-    from envkit.arc_install import install
-    from envkit.arc_report import print_table
+    from envkit.arc.install import install
+    from envkit.arc.report import print_table
 
     environment = load_environment()
     with Steps() as steps, cluster_lock(environment.cluster, "install-arc", steps.say):
@@ -47,8 +47,8 @@ def _install(arguments: argparse.Namespace) -> int:
 
 
 def _delete(arguments: argparse.Namespace) -> int:
-    from envkit.arc_install import remove
-    from envkit.arc_settings import read_arc_settings
+    from envkit.arc.install import remove
+    from envkit.arc.settings import read_arc_settings
 
     environment = load_environment()
     with Steps() as steps, cluster_lock(environment.cluster, "delete-arc", steps.say):
@@ -68,11 +68,11 @@ def _delete(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from envkit.arc_kube import kube_of
-    from envkit.arc_report import next_step, print_json, print_table, recent_errors
-    from envkit.arc_settings import read_arc_settings
-    from envkit.arc_state import assess
-    from envkit.arc_wait import wait_until_ready
+    from envkit.arc.kube import kube_of
+    from envkit.arc.report import next_step, print_json, print_table, recent_errors
+    from envkit.arc.settings import read_arc_settings
+    from envkit.arc.state import assess
+    from envkit.arc.wait import wait_until_ready
 
     environment = load_environment()
     settings = read_arc_settings(environment)
@@ -89,8 +89,8 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _logs(arguments: argparse.Namespace) -> int:
-    from envkit.arc_kube import CONTROLLER_SELECTOR, LISTENER_SELECTOR, kube_of
-    from envkit.arc_settings import CONTROLLER_NAMESPACE, RUNNERS_NAMESPACE, require_runners
+    from envkit.arc.kube import CONTROLLER_SELECTOR, LISTENER_SELECTOR, kube_of
+    from envkit.arc.settings import CONTROLLER_NAMESPACE, RUNNERS_NAMESPACE, require_runners
     from envkit.process import require_tool, tool_environment
 
     require_runners()
@@ -111,7 +111,7 @@ def _logs(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from envkit.arc_install import plan_for_ansible
+    from envkit.arc.install import plan_for_ansible
 
     print(json.dumps(plan_for_ansible(load_environment(), arguments.purpose)))
     return 0

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from envkit.download import read_text, sha256_of
 from envkit.errors import UserError
-from envkit.npm_package import fetch_package
 from envkit.paths import ROOT
 from envkit.progress import Steps
-from envkit.runner_tools import (
+from envkit.runner.npm_package import fetch_package
+from envkit.runner.tools import (
     ARCHITECTURES,
     OWN_FILE,
     UNKNOWN,

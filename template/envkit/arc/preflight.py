@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from packaging.version import InvalidVersion, Version
 
-from envkit import arc_credentials, arc_settings
-from envkit.arc_kube import Kube, Resources
-from envkit.arc_settings import RUNNERS_NAMESPACE, ArcSettings
-from envkit.arc_state import foreign_controllers
+from envkit.arc import credentials
+from envkit.arc import settings as arc_settings
+from envkit.arc.kube import Kube, Resources
+from envkit.arc.settings import RUNNERS_NAMESPACE, ArcSettings
+from envkit.arc.state import foreign_controllers
 from envkit.engine import docker
 from envkit.environment import Environment
 from envkit.errors import CommandFailedError, UserError
@@ -47,7 +48,7 @@ def find_problems(
         kube: Its cluster.
         verify: Ask GitHub too whether the credentials are good.
     """
-    found: list[Problem] = [*arc_settings.problems(settings), *arc_credentials.problems(settings)]
+    found: list[Problem] = [*arc_settings.problems(settings), *credentials.problems(settings)]
     with ThreadPoolExecutor(max_workers=5) as pool:
         resources = pool.submit(kube.resources)
         checks: list[Callable[[], Sequence[Problem]]] = [
@@ -66,7 +67,7 @@ def find_problems(
             return found, Resources()
     found += _occupied(present, settings.name, kube)
     if verify and not found:
-        from envkit.arc_verify import verify_credentials
+        from envkit.arc.verify import verify_credentials
 
         found += verify_credentials(settings)
     return found, present

@@ -12,8 +12,8 @@ from envkit.errors import UserError
 from envkit.paths import just_command
 from envkit.process import capture
 from envkit.registry import has_image, require_answer
-from envkit.runner_image import RunnerImage, describe
-from envkit.runner_tools import base_version
+from envkit.runner.image import RunnerImage, describe
+from envkit.runner.tools import base_version
 
 _SECONDS = 600
 """The image is pulled first, where Docker does not have it."""

@@ -7,30 +7,30 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from envkit.arc_ansible import prepare_ansible, run_playbook
-from envkit.arc_causes import error_lines, find_cause
-from envkit.arc_kube import CONTROLLER_SELECTOR, Kube, Resources, kube_of, namespace
-from envkit.arc_preflight import find_problems, refusal
-from envkit.arc_settings import (
+from envkit.arc.ansible import prepare_ansible, run_playbook
+from envkit.arc.causes import error_lines, find_cause
+from envkit.arc.kube import CONTROLLER_SELECTOR, Kube, Resources, kube_of, namespace
+from envkit.arc.preflight import find_problems, refusal
+from envkit.arc.settings import (
     CONTROLLER_NAMESPACE,
     RUNNERS_NAMESPACE,
     ArcSettings,
     read_arc_settings,
     require_runners,
 )
-from envkit.arc_state import ArcState, assess, foreign_scale_sets
-from envkit.arc_wait import outdated, wait_until_ready
+from envkit.arc.state import ArcState, assess, foreign_scale_sets
+from envkit.arc.wait import outdated, wait_until_ready
 from envkit.consent import agrees, can_ask
 from envkit.environment import Environment
 from envkit.errors import CommandFailedError, UserError
 from envkit.paths import ROOT, just_command
 from envkit.progress import Steps
 
-_CREDENTIALS_TASK = "Put the credentials into the Secret"
-"""The task of the role arc_runners after whose change all has to be asked for again."""
+_RESTART_TASK = "Have the controller try again at once"
+"""The task of the role arc_runners that lets the controller start again, so that it reads new credentials."""
 
 _SETTLE_SECONDS = 6.0
-"""How long all has to be well after that: the controller starts again, and signs in within a second."""
+"""How long all has to be well after that: the controller signs in within a second of its start."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,8 @@ def install(environment: Environment, steps: Steps, *, verify: bool, assume_yes:
         )
     with steps.step("Waiting for GitHub, the listener and the first runner") as step:
         # The old listener may run on with the old credentials for a while.
-        has_new_credentials = before.scale_set is not None and _CREDENTIALS_TASK in recap.changed_tasks
-        state = wait_until_ready(
-            kube, settings.name, since=started, on_state=step.note, settle=_SETTLE_SECONDS if has_new_credentials else 0
-        )
+        settle = _SETTLE_SECONDS if _RESTART_TASK in recap.changed_tasks else 0
+        state = wait_until_ready(kube, settings.name, since=started, on_state=step.note, settle=settle)
     return Installed(state, recap.changed)
 
 

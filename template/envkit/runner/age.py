@@ -11,7 +11,7 @@ from pathlib import Path
 
 from envkit.paths import ROOT, just_command
 from envkit.preflight import Check, Verdict
-from envkit.runner_tools import base_image, base_version, read_pins
+from envkit.runner.tools import base_image, base_version, read_pins
 
 DAYS = 30
 """After so many days a newer release has to be expected to have made this one too old."""
@@ -44,6 +44,6 @@ def check_age(root: Path = ROOT, today: date | None = None) -> Check:
 
 
 def _has_own_base(root: Path) -> bool:
-    from envkit.runner_tools import read_settings
+    from envkit.runner.tools import read_settings
 
     return bool(read_settings(root).base_image)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from envkit.arc_kube import LISTENER_SELECTOR, Resource, Resources, labels, name, namespace, notes, status
-from envkit.arc_settings import CONTROLLER_NAMESPACE, OWNER_LABEL, RUNNERS_NAMESPACE
+from envkit.arc.kube import LISTENER_SELECTOR, Resource, Resources, labels, name, namespace, notes, status
+from envkit.arc.settings import CONTROLLER_NAMESPACE, OWNER_LABEL, RUNNERS_NAMESPACE
 
 RunnerPhase = Literal["idle", "busy", "starting", "ending", "failed", "outdated"]
 

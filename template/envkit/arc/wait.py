@@ -6,20 +6,22 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from envkit.arc_causes import Cause, error_lines, find_cause
-from envkit.arc_kube import Kube
-from envkit.arc_settings import CONTROLLER_NAMESPACE, RUNNERS_NAMESPACE
-from envkit.arc_state import ArcState, assess
+from envkit.arc.causes import Cause, error_lines, find_cause
+from envkit.arc.kube import Kube
+from envkit.arc.settings import CONTROLLER_NAMESPACE, RUNNERS_NAMESPACE
+from envkit.arc.state import ArcState, assess
 from envkit.errors import CommandFailedError, UserError
 from envkit.paths import just_command
 
-_POLL = 0.4
+_POLL = 0.3
+_LOGS = 1.0
+"""Seconds between two looks into the logs."""
+
 _SETTLING = 3.0
 """Seconds that a refusal has to stand: the first line may be from before a corrected Secret was read."""
 
 _PROOF_SECONDS = 2.0
-_OLD_SECONDS = 10
-"""A listener that has run so long needs no further look."""
+"""How long a listener has to run before it counts: one that GitHub turns away runs for a moment, too."""
 
 _PASSING_SECONDS = 60.0
 """After this long what may pass by itself, GitHub's trouble for one, is reported all the same."""
@@ -55,7 +57,7 @@ def wait_until_ready(
     well_since: float | None = None
     while True:
         try:
-            state = assess(kube.resources(), wanted)
+            state = assess(kube.own_resources(), wanted)
         except CommandFailedError:
             if time.monotonic() > deadline:
                 raise
@@ -75,8 +77,14 @@ def wait_until_ready(
 
 
 def _is_proven(state: ArcState, well_for: float, settle: float) -> bool:
-    """Whether a ready state is more than a moment: a listener that GitHub turns away runs for a moment, too."""
-    return well_for >= max(settle, _PROOF_SECONDS) or (not settle and state.listener.seconds >= _OLD_SECONDS)
+    """Whether a ready state is more than a moment.
+
+    To settle, the controller itself must have run for so long: only after its start it asks GitHub again, and on a busy
+    machine all may look well for a while before it has even begun.
+    """
+    if settle:
+        return min(well_for, state.controller.seconds) >= settle
+    return max(well_for, state.listener.seconds) >= _PROOF_SECONDS
 
 
 class _Watch:
@@ -87,6 +95,8 @@ class _Watch:
         self._settles = settles
         self._since = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._first_seen: dict[str, float] = {}
+        self._read_at = -_LOGS
+        self._last_cause: Cause | None = None
 
     def look(self, state: ArcState) -> None:
         """Raises UserError where the cause is certain, or has stood long enough."""
@@ -96,7 +106,7 @@ class _Watch:
             where = f"kubectl -n {CONTROLLER_NAMESPACE} describe pods"
             self._after(state.controller.detail, _PULL_SECONDS, "The controller does not start.", where)
             return
-        cause = find_cause(self._lines(state))
+        cause = self._cause(state)
         if cause and self._stands(cause.what, _PASSING_SECONDS if cause.passing else _SETTLING):
             raise _failed(cause)
         if state.ready:
@@ -112,6 +122,12 @@ class _Watch:
             "\n".join(lines),
             f"{just_command()} arc-status   (and: {just_command()} arc-logs controller)",
         )
+
+    def _cause(self, state: ArcState) -> Cause | None:
+        if time.monotonic() >= self._read_at + _LOGS:
+            self._read_at = time.monotonic()
+            self._last_cause = find_cause(self._lines(state))
+        return self._last_cause
 
     def _lines(self, state: ArcState) -> list[str]:
         """Of the pods that are the newest: an earlier one's may tell of what was put right since."""
