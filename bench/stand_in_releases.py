@@ -70,17 +70,17 @@ class Releases:
         return {"ENVKIT_DOWNLOAD_MIRROR": self.url, "npm_config_registry": self.url}
 
     def publish(self, repository: Path, *, sizes: Mapping[str, int] | None = None) -> None:
-        """Publishes every version that a repository's tools.toml names, and writes the sums into that file.
+        """Publishes every version that a repository's tools.toml and tools.local.toml name, and writes the sums there.
 
         Args:
             repository: A generated environment.
             sizes: How many bytes a tool has besides its program; none where it is not named.
         """
         self._sizes = dict(sizes or {})
-        path = repository / "runner" / "tools.toml"
-        for name, tool in tomllib.loads(path.read_text(encoding="utf-8"))["tools"].items():
-            for arch in ARCHITECTURES:
-                self._publish_tool(path, name, tool, arch)
+        for path in sorted((repository / "runner").glob("tools*.toml")):
+            for name, tool in tomllib.loads(path.read_text(encoding="utf-8"))["tools"].items():
+                for arch in ARCHITECTURES:
+                    self._publish_tool(path, name, tool, arch)
 
     def bump(self, repository: Path, name: str, version: str) -> None:
         """Publishes another version of one tool and pins it."""

@@ -1,75 +1,110 @@
-"""Says, once an update has merged the files, what is left to do: conflicts first, then what is due.
+"""Says, once an update has merged the files, what changed and what is left to do: conflicts first, then what is due.
 
 Runs in the updated repository, after the merge. It reads and prints; nothing is applied to a cluster.
 """
 
 from __future__ import annotations
 
-import re
+import shlex
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-# What a change of a file asks for, apart from the commit.
-DUE = {
-    "k3d.yaml": "k3d.yaml changed. A cluster that exists keeps its old configuration until:\n"
-    "    bin/just delete && bin/just create",
-    ".env.example": ".env.example changed. Compare it with your .env:\n    diff .env.example .env",
-    "runner/": "The runners' image changed. Where runners are installed:\n"
-    "    bin/just build-runner && bin/just install-arc",
-    "helm/arc-": "The runners' values changed. Where runners are installed:\n    bin/just install-arc",
-    "ansible/group_vars/": "The version or place of the runners' charts changed. Where runners are installed:\n"
-    "    bin/just install-arc",
-}
-# The marker lines of `git merge-file`, which Copier labels "before updating" and "after updating".
-CONFLICT_MARKER = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
+import yaml
+from migrate import MOVED
+from update_files import UpdatedFiles
+
+_ABORT = "git reset && git checkout . && git clean -d -i"
+_COMMIT = 'git add -A && git commit -m "chore: update the environment"'
+_MOST_NAMES = 12
 
 
-def _git(repository: Path, *arguments: str) -> list[str]:
-    """The NUL-separated paths a Git command prints, from the repository's own folder on."""
-    done = subprocess.run(["git", *arguments], cwd=repository, capture_output=True, check=True)
-    return [path for path in done.stdout.decode().split("\0") if path]
-
-
-def changed_files(repository: Path) -> list[str]:
-    """Files that differ from the last commit: the update's, because it starts from a clean tree."""
-    tracked = _git(repository, "diff", "--name-only", "--relative", "-z", "HEAD")
-    new = _git(repository, "ls-files", "--others", "--exclude-standard", "-z")
-    return sorted({*tracked, *new})
-
-
-def conflicts(repository: Path) -> list[str]:
-    """Files whose merge a person has to finish, and rejected hunks (`*.rej`)."""
-    unmerged = {entry.split("\t", 1)[1] for entry in _git(repository, "ls-files", "-u", "-z")}
-    marked = {
-        path
-        for path in changed_files(repository)
-        if (repository / path).is_file() and CONFLICT_MARKER.search((repository / path).read_bytes())
-    }
-    # Git ignores rejected hunks here, so they are in no list of its own.
-    ignored = _git(repository, "ls-files", "--others", "--ignored", "--exclude-standard", "-z", "*.rej")
-    rejected = {path for path in changed_files(repository) if path.endswith(".rej")}
-    return sorted(unmerged | marked | set(ignored) | rejected)
-
-
-def report(repository: Path) -> str:
+def report(repository: Path, answers_file: str = ".copier-answers.yml") -> str:
     """What the person who updated has to know."""
-    changed = changed_files(repository)
-    if not changed:
+    # The rules by which files are combined are envkit's own; its modules lie in the template, and not yet on the path.
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "template"))
+    from update_due import due
+
+    files = UpdatedFiles(repository)
+    if not files.changed:
         return "The update changed nothing."
-    lines = [f"The update changed {len(changed)} file{'s' if len(changed) > 1 else ''}."]
-    if open_files := conflicts(repository):
-        lines += ["", "These have conflicts. Edit them, then: git add FILE"]
-        lines += [f"    {path}" for path in open_files]
-    if due := [sentence for path, sentence in DUE.items() if any(name.startswith(path) for name in changed)]:
-        lines += ["", *due]
-    return "\n".join(lines)
+    old, new = (_answers(read(answers_file)) for read in (files.before, files.after))
+    parts = ["\n".join(_summary(files, old, new))]
+    if answers := list(_changed_answers(old, new)):
+        parts.append("\n".join(["Other answers than before:", *(f"  {line}" for line in answers)]))
+    parts += due(files)
+    if open_files := files.conflicts():
+        lines = [
+            f"CONFLICTS in {len(open_files)} file{_s(open_files)}, where you and the template changed the same:",
+            *(f"    {path}" for path in open_files),
+            "To finish: edit what stands between <<<<<<< and >>>>>>>; bring the lines of FILE.rej into FILE and delete",
+            f"FILE.rej; then:\n    {_COMMIT}",
+        ]
+        parts.append("\n".join(lines))
+    else:
+        parts.append(f"Look at it (git diff HEAD), then commit it:\n    {_COMMIT}")
+    parts.append(f"Nothing was applied to a cluster. To go back to where you were:\n    {_ABORT}")
+    return "\n\n".join(parts)
 
 
-def main() -> int:
+def _summary(files: UpdatedFiles, old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+    kinds: dict[str, list[str]] = {"changed": [], "new": [], "removed": []}
+    for path in files.changed:
+        is_new = files.before(path) is None
+        kinds["new" if is_new else "removed" if files.after(path) is None else "changed"].append(path)
+    versions = [str(answers.get("_commit", "")) for answers in (old, new)]
+    between = f" from {versions[0]} to {versions[1]}" if all(versions) and versions[0] != versions[1] else ""
+    counts = ", ".join(f"{len(paths)} {kind}" for kind, paths in kinds.items() if paths)
+    yield f"The update{between} changed {len(files.changed)} file{_s(files.changed)}: {counts}."
+    for kind, paths in kinds.items():
+        if paths and kind != "removed":
+            yield f"  {kind}: {', '.join(_grouped(paths))}"
+    for path in kinds["removed"]:
+        moved = f", it is {MOVED[path]} now" if path in MOVED else f" (it was: git show HEAD:./{shlex.quote(path)})"
+        yield f"  removed: {path}{moved}"
+
+
+def _grouped(paths: list[str]) -> list[str]:
+    """The paths, or where they are many, the folders with the number of files in each."""
+    if len(paths) <= _MOST_NAMES:
+        return paths
+    folders = Counter(path.partition("/")[0] + "/" if "/" in path else path for path in paths)
+    return [f"{name} ({count})" if name.endswith("/") else name for name, count in folders.items()]
+
+
+def _changed_answers(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+    for key in sorted({*old, *new}):
+        # An answer that is not in the file is the one that the template pins; a new question is no change.
+        if not key.startswith("_") and old and old.get(key) != new.get(key) and (key in old or key in _UNSTORED):
+            values = [answers.get(key, "the template's") for answers in (old, new)]
+            yield f"{key}: {values[0]} -> {values[1]}"
+
+
+_UNSTORED = frozenset(
+    {"arc_chart_repository", "arc_version", "buildkit_image", "k3s_image", "registry_image", "runner_base_image"}
+)
+"""Answers that are only in the file where they differ from the template's pins."""
+
+
+def _answers(content: bytes | None) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(content or b"")
+    except yaml.YAMLError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _s(items: list[str]) -> str:
+    return "" if len(items) == 1 else "s"
+
+
+def main(arguments: list[str]) -> int:
     """Print the report; returns 0 even without one, because the files are merged by then."""
     try:
-        print(f"\n{report(Path.cwd())}\n", file=sys.stderr)
+        print(f"\n{report(Path.cwd(), *arguments)}\n", file=sys.stderr)
     except (OSError, subprocess.CalledProcessError) as error:
         print(
             f"\nThe files are updated. What changed could not be listed ({error}): git status\n",
@@ -79,4 +114,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

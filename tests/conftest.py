@@ -15,10 +15,7 @@ from typing import Any
 import plumbum
 import pytest
 from copier import run_copy
-from support import ROOT, CopyProject, commit_all, git
-
-# Higher than any release, so that Copier takes the snapshot for the newest version.
-SNAPSHOT_TAG = "v9999.0.0"
+from support import SNAPSHOT_TAG, CopyProject, commit_all, copy_working_tree
 
 ISOLATION = {
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -51,12 +48,7 @@ def _isolation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone of the template with the working tree's content, committed and tagged."""
     snapshot = tmp_path_factory.mktemp("template") / "template"
-    listed = git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
-    for name in filter(None, listed.split("\0")):
-        source, target = ROOT / name, snapshot / name
-        if source.is_symlink() or source.is_file():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target, follow_symlinks=False)
+    copy_working_tree(snapshot)
     commit_all(snapshot, "the working tree", SNAPSHOT_TAG)
     return snapshot
 

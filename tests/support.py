@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,9 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 # The third-party schemas lie beside the project where it is developed; they are no part of it.
 SCHEMAS = ROOT.parent / "shared" / "schemas"
+
+# Higher than any release, so that Copier takes the snapshot for the newest version.
+SNAPSHOT_TAG = "v9999.0.0"
 
 CopyProject = Callable[..., Path]
 
@@ -32,6 +36,16 @@ def commit_all(folder: Path, message: str, tag: str | None = None) -> None:
     git(folder, "commit", "--quiet", "--allow-empty", "--message", message)
     if tag:
         git(folder, "tag", tag)
+
+
+def copy_working_tree(destination: Path) -> None:
+    """Copy the template as it lies in the working tree, committed or not, without what Git ignores."""
+    listed = git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    for name in filter(None, listed.split("\0")):
+        source, target = ROOT / name, destination / name
+        if source.is_symlink() or source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target, follow_symlinks=False)
 
 
 def fixture_files(folder: str) -> list[Any]:

@@ -49,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _interrupted(command: str) -> str:
+    if command == "update":
+        return "\nInterrupted. See git status; to go back: git reset && git checkout . && git clean -d -i"
     again = command if command in ("delete", "clean", "install", "push", "stop") else "create"
     return (
         f"\nInterrupted. Nothing is lost: `{just_command()} {again}` continues from what is there,"
@@ -89,6 +91,17 @@ def _parser() -> argparse.ArgumentParser:
     add("lens", _lens, "start the Kubernetes IDE with this environment's kubeconfig")
     add_runner_commands(add)
     add_arc_commands(add)
+    update = add(
+        "update",
+        _update,
+        "bring the newest version of the template into this repository; no cluster is touched. Exit status: 0 done, or"
+        " up to date; 1 an error; 3 a newer version is there (--check); 4 done, with conflicts",
+    )
+    update.add_argument("--check", action="store_true", help="only say whether there is a newer version")
+    update.add_argument("--to", default="", metavar="VERSION", help="a tag of the template in place of the newest")
+    update.add_argument(
+        "-d", "--data", action="append", default=[], metavar="KEY=VALUE", help="change an answer; may be repeated"
+    )
     return parser
 
 
@@ -122,7 +135,9 @@ def _bring_up(action: str, bring_up: Callable[[Reconciler], Outcome]) -> int:
     else:
         print(f"The cluster {environment.cluster} is running; nothing had to be done.")
     if outcome.drift:
-        print("k3d.yaml or .env has changed since the cluster was created; the cluster keeps what it was created with:")
+        print(
+            "The configuration has changed since the cluster was created; the cluster keeps what it was created with:"
+        )
         print("\n".join(f"  {line}" for line in outcome.drift))
         print(f"To apply it: {just_command()} delete && {just_command()} create   (images in the registry stay)")
     if outcome.unknown_origin:
@@ -211,6 +226,12 @@ def _doctor(_: argparse.Namespace) -> int:
     from envkit.doctor import diagnose, print_checks
 
     return print_checks(diagnose())
+
+
+def _update(arguments: argparse.Namespace) -> int:
+    from envkit.update import Wishes, update
+
+    return update(Wishes(arguments.check, arguments.to, tuple(arguments.data)))
 
 
 def _install(arguments: argparse.Namespace) -> int:

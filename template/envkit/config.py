@@ -1,6 +1,7 @@
 """What this environment is: `k3d.yaml`, `environment.toml` and the developer's `.env`, checked and combined.
 
-`k3d.yaml` is the home of the cluster's facts. A developer may put other ports into `.env` without a commit;
+`k3d.yaml` is the home of the cluster's facts. What a team wants otherwise may stand in `k3d.local.yaml`, which updates
+of the template leave alone. A developer may put other ports into `.env` without a commit;
 the result is the *effective* configuration, which is what k3d gets. k3d itself expands `$name` in its file and
 lets `K3D_*` variables override it, so neither may carry anything of ours.
 """
@@ -33,6 +34,7 @@ from envkit.environment import (
     with_host_port,
 )
 from envkit.errors import UserError
+from envkit.overlay import is_set_in, local_file, merged, read_overlay
 from envkit.paths import ROOT
 
 _PortNumber = Annotated[int, Field(ge=1, le=65535)]
@@ -71,6 +73,28 @@ _OTHER_DOTENV_KEYS = (
     "GITHUB_TOKEN",
 )
 """Lines of `.env` that other parts of the environment read; known here so that they are not taken for typing errors."""
+
+
+_K3D_KEYS = (
+    "agents",
+    "apiVersion",
+    "env",
+    "files",
+    "hostAliases",
+    "image",
+    "kind",
+    "kubeAPI",
+    "metadata",
+    "network",
+    "options",
+    "ports",
+    "registries",
+    "servers",
+    "subnet",
+    "token",
+    "volumes",
+)
+"""Keys of k3d's configuration, k3d.io/v1alpha5."""
 
 
 class _Section(BaseModel):
@@ -135,16 +159,19 @@ class _K3dConfig(_Section):
 
 
 def read_environment(root: Path = ROOT) -> Environment:
-    """Reads and combines the three files.
+    """Reads and combines the files.
 
     Raises:
         UserError: A file is missing or wrong; names the file, the key and what is allowed.
     """
-    document = _read_k3d_yaml(root / "k3d.yaml")
+    path = root / "k3d.yaml"
+    document, local = _read_k3d_yaml(path), read_overlay(local_file(path))
+    _refuse_unknown(local, local_file(path))
+    document = merged(document, local, local_file(path))
     overrides = _read_dotenv(root / ".env")
     effective = _apply(overrides, document)
-    config = _validate(effective, root / "k3d.yaml")
     settings = _read_settings(root / "environment.toml")
+    config = _validate(effective, path, local)
     _refuse_clashes(config, root)
     create = config.registries.create
     return Environment(
@@ -188,9 +215,9 @@ def k3d_input(environment: Environment, root: Path = ROOT) -> str:
     if "$" in text:
         line = next(line.strip() for line in text.splitlines() if "$" in line)
         raise UserError(
-            "k3d.yaml contains a dollar sign.",
+            f"{' or '.join(_k3d_files(root))} contains a dollar sign.",
             f"k3d replaces every $name in its configuration by a variable, without a way to escape it: {line}",
-            "Take the $ out of k3d.yaml (a file mounted through `volumes:` can hold such text).",
+            "Take the $ out of it (a file mounted through `volumes:` can hold such text).",
         )
     return text
 
@@ -274,14 +301,34 @@ def _read_settings(path: Path) -> _Settings:
         raise UserError(f"{path} is not right.", why, f"git -C {path.parent} diff {path.name}") from error
 
 
-def _validate(document: dict[str, Any], path: Path) -> _K3dConfig:
+def _refuse_unknown(local: dict[str, Any], path: Path) -> None:
+    """A key that k3d does not have would only be found when a cluster is created."""
+    for key in local:
+        if key not in _K3D_KEYS:
+            nearest = difflib.get_close_matches(str(key), _K3D_KEYS, n=1)
+            raise UserError(
+                f"{path} sets {key}, which k3d does not know.",
+                f"Did you mean {nearest[0]}?" if nearest else f"It knows {', '.join(_K3D_KEYS)}.",
+                f"Correct the line in {path}.",
+            )
+
+
+def _k3d_files(root: Path) -> list[str]:
+    """The names of the files that make up the configuration of k3d."""
+    path = root / "k3d.yaml"
+    return [path.name, *([local_file(path).name] if local_file(path).exists() else [])]
+
+
+def _validate(document: dict[str, Any], path: Path, local: dict[str, Any]) -> _K3dConfig:
     try:
         return _K3dConfig.model_validate(document)
     except ValidationError as error:
+        # The first problem decides which file is named; those of the other file say so in their line.
+        wrong = local_file(path) if is_set_in(local, error.errors()[0]["loc"]) else path
         raise UserError(
-            f"{path} is not a configuration that this environment can use.",
-            _problems(error),
-            f"Correct {path}, or: git -C {path.parent} diff {path.name}",
+            f"{wrong} is not a configuration that this environment can use.",
+            _problems(error, local, local_file(path).name),
+            f"Correct {wrong}, or: git -C {wrong.parent} diff {wrong.name}",
         ) from error
 
 
@@ -300,13 +347,14 @@ def _refuse_clashes(config: _K3dConfig, root: Path) -> None:
         )
 
 
-def _problems(error: ValidationError) -> str:
+def _problems(error: ValidationError, local: dict[str, Any] | None = None, local_name: str = "") -> str:
     lines = []
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"])
         given = problem.get("input")
         shown = "" if isinstance(given, dict) else f" (given: {given!r})"
-        lines.append(f"{where}: {problem['msg']}{shown}")
+        source = f"{local_name}: " if local and is_set_in(local, problem["loc"]) else ""
+        lines.append(f"{source}{where}: {problem['msg']}{shown}")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""What an environment is: the values that `k3d.yaml`, `environment.toml` and `.env` come down to.
+"""What an environment is: the values that `k3d.yaml`, `k3d.local.yaml`, `environment.toml` and `.env` come down to.
 
 Read by every recipe, so this module imports little. `config` makes these values from the files and checks them;
 what it made is remembered until one of the files changes, because the checking costs more time than all else that a
@@ -36,7 +36,8 @@ ALL_INTERFACES = "0.0.0.0"  # noqa: S104
 _REGISTRY_INTERNAL_PORT = 5000
 _HIGHEST_PORT = 65535
 _MAPPING = re.compile(r"(?:(?:(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):)?(\d+):)?(\d+)(?:/[a-z]+)?")
-_FILES = ("k3d.yaml", "environment.toml", ".env")
+_FILES = ("k3d.yaml", "k3d.local.yaml", "environment.toml", ".env")
+_CODE = ("config.py", "environment.py", "overlay.py")
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,7 @@ def _fingerprint(root: Path) -> str:
     """Changes with the files, and with the code that reads them."""
     digest = hashlib.sha256()
     code = Path(__file__).parent
-    for path in (*(root / name for name in _FILES), code / "config.py", code / "environment.py"):
+    for path in (*(root / name for name in _FILES), *(code / name for name in _CODE)):
         content = path.read_bytes() if path.is_file() else b""
         digest.update(f"{path.name} {len(content)} ".encode() + content)
     return digest.hexdigest()

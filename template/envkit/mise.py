@@ -13,7 +13,7 @@ from envkit.process import capture, find_tool, stream
 from envkit.tool_versions import MISE_TOML, pins, tool_statuses
 
 VERSION = "2026.10.7"
-"""The mise that is fetched where there is none; .mise.toml says which ones are too old."""
+"""The mise that is fetched where there is none; mise.toml says which ones are too old."""
 
 _SHA256 = {
     "linux-amd64": "6eb1b890e90818417ca34c90dbbd47881917d5cd199f31b63b062ea9c6b18d85",

@@ -22,7 +22,7 @@ from envkit.errors import UserError
 from envkit.paths import ROOT, TOOLS_BIN
 from envkit.process import tool_environment
 
-MISE_TOML = ROOT / ".mise.toml"
+MISE_TOML = ROOT / "mise.toml"
 
 _QUERY_SECONDS = 10.0
 """A version is printed within milliseconds; what takes this long is broken."""
@@ -99,7 +99,7 @@ def pins() -> dict[str, str]:
     """The pinned version of each tool that mise brings.
 
     Raises:
-        UserError: `.mise.toml` is missing or broken.
+        UserError: `mise.toml` is missing or broken.
     """
     return {name: str(version) for name, version in _mise_toml()["tools"].items()}
 
@@ -292,5 +292,5 @@ def _mise_toml() -> dict[str, Any]:
         raise UserError(
             f"{MISE_TOML} cannot be read, so the pinned versions of the tools are not known.",
             str(error),
-            f"git -C {ROOT} checkout -- .mise.toml",
+            f"git -C {ROOT} checkout -- mise.toml",
         ) from error

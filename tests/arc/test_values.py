@@ -179,3 +179,34 @@ def test_environment_without_runners_has_nothing_of_them(tmp_path: Path, copy_pr
     with pytest.raises(UserError, match="no runners") as error:
         arc_settings.require_runners(root)
     assert "arc=true" in error.value.next_step
+
+
+def test_own_values_are_laid_over_those_of_the_template(root: Path, settings: Settings) -> None:
+    before = settings()
+    (root / "helm" / "arc-controller.local.yaml").write_text("flags:\n  logLevel: debug\n  watchSingleNamespace: x\n")
+    (root / "helm" / "arc-runners.local.yaml").write_text(
+        "maxRunners: 9\ntemplate:\n  spec:\n    nodeSelector: {pool: ci}\n"
+    )
+    made = settings()
+    assert made.controller_values["flags"] == {"logLevel": "debug", "watchSingleNamespace": "x"}
+    assert made.controller_values["replicaCount"] == 1
+    assert made.runner_values["maxRunners"] == 9
+    spec = dict(made.runner_values["template"]["spec"])
+    assert spec.pop("nodeSelector") == {"pool": "ci"}
+    assert spec == before.runner_values["template"]["spec"]
+    assert not list(problems(made))
+
+
+def test_own_name_of_the_team_is_the_runners_name(root: Path) -> None:
+    (root / "helm" / "arc-runners.local.yaml").write_text("runnerScaleSetName: ours\n")
+    assert arc_settings.runner_name(root) == "ours"
+
+
+def test_wrong_own_value_is_named_with_its_file(root: Path, settings: Settings) -> None:
+    own = root / "helm" / "arc-runners.local.yaml"
+    own.write_text("maxRunners: '9'\n")
+    (problem,) = problems(settings())
+    assert problem[0].startswith("maxRunners in helm/arc-runners.local.yaml is '9'")
+    own.write_text("template: none\n")
+    with pytest.raises(UserError, match=r"arc-runners\.local\.yaml cannot be laid over"):
+        settings()

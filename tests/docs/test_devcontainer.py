@@ -60,7 +60,7 @@ def test_dev_container_mounts_the_kubeconfigs_read_only_and_caches_elsewhere(dev
 
 
 def test_dev_container_has_the_pinned_tools(generated: Generated, devcontainer: Any) -> None:
-    pins = tomllib.loads((generated.folder / ".mise.toml").read_text(encoding="utf-8"))["tools"]
+    pins = tomllib.loads((generated.folder / "mise.toml").read_text(encoding="utf-8"))["tools"]
     (options,) = devcontainer["features"].values()
     assert options == {"version": pins["kubectl"], "helm": pins["helm"], "minikube": "none"}
 

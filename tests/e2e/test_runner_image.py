@@ -20,6 +20,17 @@ from stand_in_releases import Releases, stand_in, write_pin
 
 pytestmark = pytest.mark.e2e
 
+OWN_TOOL = """\
+[tools.our-tool]
+version = "1.2.3"
+checked = "none"
+url = "https://example.com/our-tool-{version}-{arch}"
+sums = "https://example.com/sums"
+sha256.amd64 = "unknown"
+sha256.arm64 = "unknown"
+shows = "our-tool"
+"""
+
 HELM = "/get.helm.sh/helm-v{}-linux-{}.tar.gz"
 
 
@@ -38,6 +49,7 @@ def environment(new_environment: NewEnvironment, releases: Releases) -> Generate
     elif os.environ.get("LAB_K3S_IMAGE"):
         skip_without("the lab has no base image for runners (LAB_RUNNER_IMAGE)")
     environment = new_environment(**answers)
+    (environment.root / "runner" / "tools.local.toml").write_text(OWN_TOOL, encoding="utf-8")
     releases.publish(environment.root)
     subprocess.run(
         [
@@ -91,10 +103,15 @@ def test_the_image_is_built_and_every_tool_in_it_has_the_pinned_version(
     said = build(environment, releases)
 
     assert f"Built and pushed: {environment.registry}.localhost:" in said
-    assert len(fetched(releases)) == 7
+    assert len(fetched(releases)) == 8
     checked = environment.envkit("test-runner").stdout
     assert "Every tool runs and has the pinned version." in checked
-    assert {line.split()[1] for line in checked.splitlines() if line.startswith("ok")} >= {"go", "esbuild", "buildah"}
+    assert {line.split()[1] for line in checked.splitlines() if line.startswith("ok")} >= {
+        "go",
+        "esbuild",
+        "buildah",
+        "our-tool",
+    }
 
 
 def test_an_image_that_the_registry_has_is_not_built_again(environment: Generated, releases: Releases) -> None:

@@ -45,6 +45,7 @@ COMMANDS = [
     "delete-arc",
     "arc-status",
     "arc-logs",
+    "update",
     "arc-plan",
 ]
 

@@ -53,6 +53,7 @@ def test_what_was_read_is_remembered(repo: Path, readings: list[Path]) -> None:
     ("name", "content"),
     [
         ("k3d.yaml", K3D_YAML.replace("agents: 2", "agents: 3")),
+        ("k3d.local.yaml", "agents: 3\n"),
         (".env", "HTTP_PORT=9080\n"),
         ("environment.toml", '[ide]\nlens = "freelens"\n'),
     ],

@@ -44,7 +44,7 @@ def test_no_two_files_of_the_lock_file_have_one_sum() -> None:
 
 
 def test_only_what_the_lock_file_vouches_for_is_installed() -> None:
-    settings = tomllib.loads((ROOT / ".mise.toml").read_text())["settings"]
+    settings = tomllib.loads((ROOT / "mise.toml").read_text())["settings"]
 
     assert (settings["lockfile"], settings["locked"]) == (True, True)
 
@@ -113,7 +113,7 @@ def test_mise_trusts_this_repository_and_looks_no_further_up(machine: Machine, m
     machine.install()
 
     env = dict(line.split("=", 1) for line in (machine.folder / "env").read_text().splitlines() if "=" in line)
-    assert env["MISE_TRUSTED_CONFIG_PATHS"] == f"/a:{ROOT}/.mise.toml"
+    assert env["MISE_TRUSTED_CONFIG_PATHS"] == f"/a:{ROOT}/mise.toml"
     assert env["MISE_CEILING_PATHS"] == str(ROOT.parent)
     assert env["MISE_URL_REPLACEMENTS"] == "{}"
 
@@ -136,7 +136,7 @@ def test_the_real_mise_installs_what_has_the_locked_sum(tmp_path: Path, web: Web
     assert done.returncode == 0, done.stderr
     assert [path for path in web.asked if "api." in path] == []
     assert (tmp_path / "data" / "installs" / "just" / tool_versions.pins()["just"] / "just").exists()
-    assert sorted(path.name for path in repo.iterdir()) == [".mise.toml", "mise.lock"]
+    assert sorted(path.name for path in repo.iterdir()) == ["mise.toml", "mise.lock"]
     assert hashlib.sha256(archive).hexdigest() in (repo / "mise.lock").read_text()
 
 
@@ -187,7 +187,7 @@ def repository(folder: Path, sha256: str | None) -> Path:
     """A folder with the template's pins; `sha256` takes the place of just's locked sum."""
     repo = folder / "repo"
     repo.mkdir()
-    shutil.copy(ROOT / ".mise.toml", repo)
+    shutil.copy(ROOT / "mise.toml", repo)
     lock = (ROOT / "mise.lock").read_text()
     if sha256:
         lock = lock.replace(locked_just()["checksum"], f"sha256:{sha256}")

@@ -148,12 +148,12 @@ def test_macos_does_without_buildah(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_broken_mise_toml_names_the_file_and_what_brings_it_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / ".mise.toml").write_text("[tools\n")
-    monkeypatch.setattr(tool_versions, "MISE_TOML", tmp_path / ".mise.toml")
+    (tmp_path / "mise.toml").write_text("[tools\n")
+    monkeypatch.setattr(tool_versions, "MISE_TOML", tmp_path / "mise.toml")
     tool_versions._mise_toml.cache_clear()
 
-    with pytest.raises(UserError, match=r"\.mise\.toml cannot be read") as error:
+    with pytest.raises(UserError, match=r"mise\.toml cannot be read") as error:
         tool_versions.pins()
 
-    assert "checkout -- .mise.toml" in error.value.next_step
+    assert "checkout -- mise.toml" in error.value.next_step
     tool_versions._mise_toml.cache_clear()

@@ -11,6 +11,7 @@ import after_update
 import pytest
 from copier import run_copy, run_update
 from support import commit_all, git
+from update_files import UpdatedFiles
 
 Update = Callable[..., str]
 NEWER_K3S = "k3s:v1.99.0-k3s1"
@@ -41,19 +42,19 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def generated(two_versions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A committed environment of the first version, to be copied."""
+    folder = tmp_path_factory.mktemp("generated") / "env"
+    run_copy(str(two_versions), folder, defaults=True, quiet=True, unsafe=True, skip_tasks=True, vcs_ref="v10001.0.0")
+    commit_all(folder, "generated")
+    return folder
+
+
 @pytest.fixture
-def environment(two_versions: Path, tmp_path: Path) -> Path:
-    """A committed environment of the first version."""
-    run_copy(
-        str(two_versions),
-        tmp_path / "env",
-        defaults=True,
-        quiet=True,
-        unsafe=True,
-        vcs_ref="v10001.0.0",
-    )
-    commit_all(tmp_path / "env", "generated")
-    return tmp_path / "env"
+def environment(generated: Path, tmp_path: Path) -> Path:
+    """An environment of the first version."""
+    return Path(shutil.copytree(generated, tmp_path / "env", symlinks=True))
 
 
 @pytest.fixture
@@ -63,7 +64,8 @@ def update(environment: Path, capfd: pytest.CaptureFixture[str]) -> Update:
     def run(**options: Any) -> str:
         commit_all(environment, "edited by the team")
         capfd.readouterr()
-        run_update(environment, defaults=True, quiet=True, unsafe=True, overwrite=True, **options)
+        # Without the tasks, which check the answers three times; migrations, and so the report, are made all the same.
+        run_update(environment, defaults=True, quiet=True, unsafe=True, overwrite=True, skip_tasks=True, **options)
         return capfd.readouterr().err
 
     return run
@@ -71,9 +73,50 @@ def update(environment: Path, capfd: pytest.CaptureFixture[str]) -> Update:
 
 def test_changed_cluster_configuration_says_that_the_cluster_has_to_be_made_again(update: Update) -> None:
     printed = update()
-    assert printed.count("The update changed 2 files.") == 1
-    assert "keeps its old configuration until:\n    bin/just delete && bin/just create" in printed
-    assert "conflict" not in printed
+    assert printed.count("The update from v10001.0.0 to v10002.0.0 changed 2 files: 2 changed.") == 1
+    assert "  changed: .copier-answers.yml, k3d.yaml\n" in printed
+    assert f"  image: docker.io/rancher/k3s:v1.36.4-k3s1 -> docker.io/rancher/{NEWER_K3S}\n" in printed
+    assert "  options.k3d.timeout: 300s -> 400s\n    bin/just delete && bin/just create\n" in printed
+    assert "CONFLICT" not in printed
+    assert printed.rstrip().endswith("git reset && git checkout . && git clean -d -i")
+
+
+def test_what_the_team_has_set_otherwise_makes_nothing_due(environment: Path, update: Update) -> None:
+    own = f"image: docker.io/rancher/{NEWER_K3S}\noptions: {{k3d: {{timeout: 500s}}}}\n"
+    (environment / "k3d.local.yaml").write_text(own, encoding="utf-8")
+    printed = update()
+    assert "changed 2 files" in printed
+    assert "bin/just" not in printed
+
+
+def test_changed_answer_is_named_with_what_it_means(update: Update) -> None:
+    printed = update(data={"agents": 3, "registry_port": 7001, "k3s_image": "mirror.example/k3s:1"})
+    assert (
+        "Other answers than before:\n  agents: 2 -> 3\n  k3s_image: the template's -> mirror.example/k3s:1\n" in printed
+    )
+    assert "  registry_port: 5050 -> 7001\n\n" in printed
+    assert "  agents: 2 -> 3\n  image: " in printed
+    assert "Manifests that name the registry's port 5050 have to name 7001." in printed
+    assert "bin/just build-runner" not in printed
+    assert "(helm/arc-runners.yaml, helm/arc-registries.yaml). Where runners are installed:\n" in printed
+
+
+def test_new_name_says_how_to_delete_the_old_cluster(update: Update) -> None:
+    printed = update(data={"project": "shop", "cluster_name": "shop-dev"})
+    assert "The cluster is called shop-dev now. That is another cluster:\n    bin/just create\n" in printed
+    assert "    git stash -u && { bin/just delete; git stash pop; }\n" in printed
+    assert "    k3d cluster delete mathtrail-dev\n    rm -f ~/.kube/k3d-mathtrail-dev.yaml " in printed
+    assert (
+        "    docker volume rm k3d-mathtrail-registry   (its images, unless another environment uses them)\n" in printed
+    )
+    assert "bin/just delete && bin/just create" not in printed
+
+
+def test_runners_that_are_no_longer_wanted_are_still_in_the_cluster(update: Update) -> None:
+    printed = update(data={"arc": False})
+    assert "no runners any more" in printed
+    assert "git stash -u && { bin/just delete-arc; git stash pop; }" in printed
+    assert "  removed: helm/arc-runners.yaml (it was: git show HEAD:./helm/arc-runners.yaml)\n" in printed
 
 
 def test_pinned_image_follows_the_template_unless_another_was_chosen(environment: Path, update: Update) -> None:
@@ -91,54 +134,113 @@ def test_update_without_changes_says_so(repository: Path) -> None:
 def test_changed_example_of_local_settings_says_what_to_compare(repository: Path) -> None:
     (repository / ".env.example").write_text("#API_PORT=7000\n", encoding="utf-8")
     report = after_update.report(repository)
-    assert report.startswith("The update changed 1 file.\n")
-    assert "Compare it with your .env:\n    diff .env.example .env" in report
+    assert report.startswith("The update changed 1 file: 1 new.\n")
+    assert "diff .env.example .env" not in report
+    (repository / ".env").touch()
+    (repository / ".gitignore").write_text(".env\n", encoding="utf-8")
+    assert "Compare it with your .env:\n    diff .env.example .env\n" in after_update.report(repository)
 
 
 @pytest.mark.parametrize(
-    ("path", "command"),
+    ("path", "old", "new", "command"),
     [
-        ("helm/arc-runners.yaml", "    bin/just install-arc"),
-        ("ansible/group_vars/all.yml", "    bin/just install-arc"),
-        ("runner/tools.toml", "    bin/just build-runner && bin/just install-arc"),
+        ("helm/arc-runners.yaml", "maxRunners: 5\n", "maxRunners: 6\n", "bin/just install-arc"),
+        ("helm/arc-runners.yaml", "maxRunners: 5\n", "# words\nmaxRunners: 5\n", ""),
+        ("helm/arc-controller.yaml", "a: 1\n", "a: 2\n", "bin/just install-arc"),
+        ("ansible/group_vars/all.yml", "a: 1\n", "a: 2\n", "bin/just install-arc"),
+        ("runner/tools.toml", "", "# words\n", "bin/just build-runner && bin/just install-arc"),
+        ("runner/README.md", "", "words\n", ""),
+        ("environment.toml", "", "[runner]\nbase_image = 'x'\n", "bin/just build-runner && bin/just install-arc"),
+        ("environment.toml", "", "[ide]\nlens = 'none'\n", ""),
+        ("mise.toml", "[tools]\njust = '1'\n", "[tools]\njust = '2'\n", "bin/just install"),
+        ("mise.toml", "[tools]\njust = '1'\n", "# words\n[tools]\njust = '1'\n", ""),
+        ("envkit/cli.py", "", "pass\n", ""),
     ],
 )
-def test_changed_runners_say_what_applies_it(path: str, command: str, repository: Path) -> None:
-    (repository / path).parent.mkdir(parents=True)
-    (repository / path).write_text("x: 1\n", encoding="utf-8")
-    assert after_update.report(repository).splitlines()[-1] == command
+def test_what_is_due_follows_from_what_changed(path: str, old: str, new: str, command: str, repository: Path) -> None:
+    (repository / "helm").mkdir()
+    (repository / "helm" / "arc-runners.yaml").write_text("maxRunners: 5\n", encoding="utf-8")
+    file = repository / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(old, encoding="utf-8")
+    commit_all(repository, "before")
+    file.write_text(new, encoding="utf-8")
+    found = [line.strip() for line in after_update.report(repository).splitlines() if line.startswith("    bin/just")]
+    assert found == [command] * bool(command)
 
 
-def test_conflict_is_named(environment: Path, update: Update) -> None:
+def test_dev_container_is_rebuilt_for_more_than_a_comment(repository: Path) -> None:
+    (repository / ".devcontainer").mkdir()
+    file = repository / ".devcontainer" / "devcontainer.json"
+    file.write_text('{\n  // words\n  "name": "a"\n}\n', encoding="utf-8")
+    commit_all(repository, "before")
+    file.write_text('{\n  // other words\n  "name": "a"\n}\n', encoding="utf-8")
+    assert "rebuild it" not in after_update.report(repository)
+    file.write_text('{\n  "name": "b"\n}\n', encoding="utf-8")
+    assert "The dev container changed: rebuild it" in after_update.report(repository)
+
+
+def test_version_of_a_moved_file_is_compared_with_that_of_the_old_one(repository: Path) -> None:
+    (repository / ".mise.toml").write_text("[tools]\njust = '1'\n", encoding="utf-8")
+    commit_all(repository, "before")
+    (repository / ".mise.toml").rename(repository / "mise.toml")
+    report = after_update.report(repository)
+    assert "  removed: .mise.toml, it is mise.toml now\n" in report
+    assert "bin/just install" not in report
+
+
+def test_many_files_are_counted_by_folder(repository: Path) -> None:
+    (repository / "envkit").mkdir()
+    for number in range(13):
+        (repository / "envkit" / f"{number}.py").touch()
+    (repository / "justfile").touch()
+    assert "  new: envkit/ (13), justfile\n" in after_update.report(repository)
+
+
+def test_own_recipe_that_the_menu_has_too_is_named(repository: Path) -> None:
+    (repository / "local.just").write_text("load *options:\n    x\n\n@update: load\n    x\n", encoding="utf-8")
+    (repository / "justfile").write_text("set quiet\nx := '1'\nupdate *options:\n    y\n", encoding="utf-8")
+    assert "those of the justfile are run: update. Give" in after_update.report(repository)
+
+
+def test_conflict_is_named_with_the_commands_that_finish_or_abort(environment: Path, update: Update) -> None:
     file = environment / "k3d.yaml"
     text = file.read_text(encoding="utf-8")
     file.write_text(text.replace("timeout: 300s", "timeout: 500s"), encoding="utf-8")
     printed = update()
-    assert "These have conflicts. Edit them, then: git add FILE\n    k3d.yaml\n" in printed
+    assert "CONFLICTS in 1 file, where you and the template changed the same:\n    k3d.yaml\n" in printed
+    assert '    git add -A && git commit -m "chore: update the environment"\n' in printed
+    assert "    git reset && git checkout . && git clean -d -i\n" in printed
+    assert "k3d.yaml is not readable before its conflict is resolved" in printed
+    # The way back leads back.
+    git(environment, "reset", "--quiet")
+    git(environment, "checkout", ".")
+    assert not git(environment, "status", "--porcelain")
+    assert "timeout: 500s" in file.read_text(encoding="utf-8")
 
 
 def test_rejected_hunks_are_conflicts_though_git_ignores_them(repository: Path) -> None:
     (repository / ".gitignore").write_text("*.rej\n", encoding="utf-8")
     (repository / "k3d.yaml.rej").write_text("", encoding="utf-8")
-    assert after_update.conflicts(repository) == ["k3d.yaml.rej"]
+    assert UpdatedFiles(repository).conflicts() == ["k3d.yaml.rej"]
 
 
 def test_markers_in_files_the_update_left_alone_are_no_conflicts(repository: Path) -> None:
     (repository / "notes.md").write_text("<<<<<<< before updating\n", encoding="utf-8")
     commit_all(repository, "notes")
-    assert after_update.conflicts(repository) == []
+    assert UpdatedFiles(repository).conflicts() == []
 
 
 def test_names_with_spaces_and_umlauts_are_printed_as_they_are(repository: Path) -> None:
     file = repository / "größe 1.txt"
     file.write_text("<<<<<<< before updating\na\n>>>>>>> after updating\n", encoding="utf-8")
     git(repository, "add", "--all")
-    assert after_update.conflicts(repository) == ["größe 1.txt"]
+    assert UpdatedFiles(repository).conflicts() == ["größe 1.txt"]
 
 
 def test_folder_that_is_no_repository_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert after_update.main() == 0
+    assert after_update.main([]) == 0
     assert "What changed could not be listed" in capsys.readouterr().err

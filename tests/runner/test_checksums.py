@@ -205,3 +205,20 @@ def test_a_release_without_a_day_says_what_to_write(file: File) -> None:
         file.refresh()
 
     assert "released" in error.value.next_step
+
+
+def test_sums_of_an_own_version_go_into_the_teams_own_file(file: File) -> None:
+    own = file.path.with_name("tools.local.toml")
+    own.write_text('# ours\n[tools.kubectl]\nversion = "1.35.0"\n\n# more\n', encoding="utf-8")
+    for arch, value in (("amd64", A), ("arm64", B)):
+        file.serve(f"dl.k8s.io/release/v1.35.0/bin/linux/{arch}/kubectl.sha256", value)
+
+    assert file.refresh() == ["kubectl 1.35.0"]
+
+    assert own.read_text(encoding="utf-8") == (
+        '# ours\n[tools.kubectl]\nversion = "1.35.0"\nchecked = "1.35.0"\n'
+        f'sha256.amd64 = "{A}"\nsha256.arm64 = "{B}"\n\n# more\n'
+    )
+    assert file.text == file.before
+    assert read_pins(file.repository).tools["kubectl"].known_sum("arm64") == B
+    assert file.refresh() == []

@@ -6,6 +6,7 @@ import re
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from stand_in_releases import write_pin
 from support import ROOT, CopyProject
 
 from envkit.errors import UserError
+from envkit.runner.image import describe
 from envkit.runner.tools import (
     ARCHITECTURES,
     Pins,
@@ -44,10 +46,10 @@ def problems(repository: Path) -> str:
 def test_every_tool_has_a_stage_of_its_own_and_is_copied_from_it() -> None:
     tools = set(read_pins(ROOT).tools)
 
-    assert set(re.findall(r"(?m)^FROM fetch AS (\S+)$", DOCKERFILE)) == tools
+    assert set(re.findall(r"(?m)^FROM fetch AS (\S+)$", DOCKERFILE)) == {*tools, "added"}
     assert set(re.findall(r"(?m)^COPY --from=pins /pins/(\S+)\.toml \./$", DOCKERFILE)) == tools
     assert set(re.findall(r"(?m)^RUN sh fetch-tool (\S+)$", DOCKERFILE)) == tools
-    assert set(re.findall(r"(?m)^COPY --from=(\S+) /out/ /usr/local/$", DOCKERFILE)) == tools
+    assert set(re.findall(r"(?m)^COPY --from=(\S+) /out/ /usr/local/$", DOCKERFILE)) == {*tools, "added"}
 
 
 def test_the_tools_that_jobs_are_promised_are_there() -> None:
@@ -86,10 +88,88 @@ def test_only_https_addresses_are_pinned() -> None:
         assert all(address.startswith("https://") for address in (tool.url, tool.sums) if address)
 
 
+OWN = """\
+# ours
+[tools.go]
+version = "1.26.9"
+
+[tools.jq]
+version = "1.8.1"
+checked = "1.8.1"
+url = "https://example.com/jq-{version}-{arch}"
+sums = "https://example.com/sums"
+sha256.amd64 = "unknown" # not yet
+sha256.arm64 = "unknown"
+shows = "jq --version"
+"""
+
+
+def split_files(folder: Path) -> dict[str, dict[str, Any]]:
+    return {path.stem: tomllib.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.toml")}
+
+
+def write_own(repository: Path, text: str = OWN) -> Path:
+    path = repository / "runner" / "tools.local.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_own_versions_take_the_place_of_the_templates_and_own_tools_come_last(repository: Path, tmp_path: Path) -> None:
+    own = write_own(repository)
+    folder = tmp_path / "stage"
+    folder.mkdir()
+    subprocess.run(["sh", ROOT / "runner" / "split-pins", own.with_name("tools.toml"), own], cwd=folder, check=True)
+
+    pins = read_pins(repository).tools
+    assert (pins["go"].version, pins["jq"].version) == ("1.26.9", "1.8.1")
+    assert pins["go"].url == read_pins(ROOT).tools["go"].url
+    assert pins["go"].known_sum("amd64") is None  # the template's sums are those of its own version
+    written, added = split_files(folder), split_files(folder / "added")
+    assert written["go"] == tomllib.loads(own.with_name("tools.toml").read_text())["tools"]["go"] | {
+        "version": "1.26.9"
+    }
+    assert added == {"jq": tomllib.loads(OWN)["tools"]["jq"]}
+    assert set(written) == {"base", *read_pins(ROOT).tools}
+
+
+def test_image_has_another_tag_with_own_tools(repository: Path) -> None:
+    before = describe(repository).tag
+    write_own(repository)
+    assert describe(repository).tag != before
+
+
+@pytest.mark.parametrize(
+    ("text", "file", "problem"),
+    [
+        (OWN.replace('version = "1.26.9"', "version = 1"), "tools.local.toml", "tools.go.version: "),
+        (OWN.replace('shows = "jq --version"\n', ""), "tools.local.toml", "tools.jq.shows: Field required"),
+        (OWN.replace("url =", "link ="), "tools.local.toml", "tools.jq.link: Extra inputs"),
+        (OWN.replace("sums =", "sumsy ="), "tools.local.toml", "tools.jq"),
+        (OWN.replace("[tools.jq]", "[tools.Jq]"), "tools.local.toml", "tools.Jq: a name has lower-case"),
+        (OWN.replace("[tools.jq]", "[tool.jq]"), "tools.local.toml", "tool: this file has sections"),
+        ("tools = 1\n", "tools.local.toml", "sections [tools.NAME] only"),
+        ("[tools.go\n", "tools.local.toml", "line 1"),
+    ],
+)
+def test_mistake_in_the_teams_own_file_is_named(repository: Path, text: str, file: str, problem: str) -> None:
+    write_own(repository, text)
+    with pytest.raises(UserError) as error:
+        read_pins(repository)
+    assert error.value.what.endswith(f"{file} is not right.")
+    assert problem in error.value.why
+
+
+def test_mistake_in_the_templates_file_is_named_where_there_is_an_own_one_too(repository: Path) -> None:
+    path = write_own(repository).with_name("tools.toml")
+    replace(path, 'version = "4.3.0"', 'version = "four"')
+    with pytest.raises(UserError, match=r"runner/tools\.toml is not right"):
+        read_pins(repository)
+
+
 def test_the_dockerfile_reads_what_a_toml_parser_reads(tmp_path: Path) -> None:
     subprocess.run(["sh", ROOT / "runner" / "split-pins", ROOT / "runner" / "tools.toml"], cwd=tmp_path, check=True)
 
-    written = {path.stem: tomllib.loads(path.read_text(encoding="utf-8")) for path in tmp_path.glob("*.toml")}
+    written = split_files(tmp_path)
     document = tomllib.loads((ROOT / "runner" / "tools.toml").read_text(encoding="utf-8"))
     assert written == {"base": document["base"], **document["tools"]}
 

@@ -19,7 +19,7 @@ from envkit.runner.tools import read_pins
 CONFIG: dict[str, Any] = json.loads((ROOT / "template" / "renovate.json").read_text(encoding="utf-8"))
 
 BUILT_IN = {
-    ".mise.toml": "mise",
+    "mise.toml": "mise",
     "mise.lock": "mise",
     "runner/Dockerfile": "dockerfile",
     "requirements.txt": "pip_requirements",
@@ -157,7 +157,7 @@ def test_both_charts_are_bumped_by_their_one_version(project: Path) -> None:
 
 
 def test_the_tools_of_the_dev_container_are_bumped(project: Path) -> None:
-    tools = tomllib.loads((project / ".mise.toml").read_text(encoding="utf-8"))["tools"]
+    tools = tomllib.loads((project / "mise.toml").read_text(encoding="utf-8"))["tools"]
 
     assert versions(project, ".devcontainer/devcontainer.json") == [
         ("github-releases", "helm/helm", tools["helm"]),

@@ -1,7 +1,8 @@
 """What the runners should be: `helm/arc-*.yaml`, `ansible/group_vars/all.yml` and the developer's `.env`, combined.
 
-The files are complete by themselves, so that Helm can use them without envkit. What only this machine knows (the tag
-of the image that was built last, a developer's own name for the runners) replaces what they say.
+A team's `helm/arc-*.local.yaml` are laid over those of the template, which are complete by themselves, so that Helm can
+use them without envkit. What only this machine knows (the tag of the image that was built last, a developer's own name
+for the runners) replaces what they say.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dotenv import dotenv_values
 
 from envkit.environment import Environment
 from envkit.errors import UserError
+from envkit.overlay import local_file, merged, read_overlay
 from envkit.paths import ROOT, just_command
 
 CONTROLLER_NAMESPACE = "arc-systems"
@@ -73,6 +75,7 @@ class ArcSettings:
         manifests: Other resources that the runners need.
         ca_file: Certificates for GitHub Enterprise Server; None without.
         local: The lines of `.env`.
+        own_keys: Keys of the runners' values that the team's own file sets.
     """
 
     version: str
@@ -83,6 +86,7 @@ class ArcSettings:
     manifests: tuple[Mapping[str, Any], ...]
     ca_file: Path | None
     local: LocalSettings
+    own_keys: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -159,7 +163,7 @@ def runner_name(root: Path = ROOT) -> str:
     Raises UserError where there are no runners, or where the team's file cannot be read.
     """
     require_runners(root)
-    team = _read_yaml(root / "helm" / "arc-runners.yaml").get("runnerScaleSetName")
+    team = _read_values(root / "helm" / "arc-runners.yaml").get("runnerScaleSetName")
     return read_local_settings(root).runner_name or str(team)
 
 
@@ -182,18 +186,19 @@ def read_arc_settings(environment: Environment, root: Path = ROOT) -> ArcSetting
     require_runners(root)
     local = read_local_settings(root)
     team = _read_yaml(root / "ansible" / "group_vars" / "all.yml")
-    values = _read_yaml(root / "helm" / "arc-runners.yaml")
+    runners = root / "helm" / "arc-runners.yaml"
     manifests = (_read_yaml(root / "helm" / "arc-registries.yaml"),)
     ca_file = local.ca_file or str(team.get("arc_github_ca_file") or "")
     return ArcSettings(
         version=str(team.get("arc_version", "")),
         chart_repository=str(team.get("arc_chart_repository", "")),
         plain_http=bool(team.get("arc_chart_plain_http")),
-        controller_values=_read_yaml(root / "helm" / "arc-controller.yaml"),
-        runner_values=_complete(values, local, environment, manifests, with_ca=bool(ca_file)),
+        controller_values=_read_values(root / "helm" / "arc-controller.yaml"),
+        runner_values=_complete(_read_values(runners), local, environment, manifests, with_ca=bool(ca_file)),
         manifests=manifests,
         ca_file=root / Path(ca_file).expanduser() if ca_file else None,
         local=local,
+        own_keys=frozenset(read_overlay(local_file(runners))),
     )
 
 
@@ -203,9 +208,16 @@ def problems(settings: ArcSettings) -> Iterator[tuple[str, str]]:
     The chart's own checks are repeated (gha-runner-scale-set 0.14 and 0.15), because a chart that fails says less, and
     because it ignores numbers in quotes in silence.
     """
-    where = "helm/arc-runners.yaml"
+
+    def where(key: str) -> str:
+        return "helm/arc-runners.local.yaml" if key in settings.own_keys else "helm/arc-runners.yaml"
+
     if not _NAME.fullmatch(settings.name):
-        source = "RUNNER_NAME in .env" if settings.local.runner_name else f"runnerScaleSetName in {where}"
+        source = (
+            "RUNNER_NAME in .env"
+            if settings.local.runner_name
+            else f"runnerScaleSetName in {where('runnerScaleSetName')}"
+        )
         yield (
             f"{source} is {settings.name!r}, which cannot be a scale set's name.",
             "Use 1 to 45 lower-case letters, digits and hyphens.",
@@ -214,18 +226,21 @@ def problems(settings: ArcSettings) -> Iterator[tuple[str, str]]:
     for key, value in (("minRunners", least), ("maxRunners", most)):
         if type(value) is not int or value < 0:
             yield (
-                f"{key} in {where} is {value!r}, not a whole number.",
+                f"{key} in {where(key)} is {value!r}, not a whole number.",
                 f"{key}: 1   (no quotes: the chart ignores text)",
             )
     if type(least) is int and type(most) is int and most < max(least, 1):
-        yield f"maxRunners in {where} is {most}, less than {max(least, 1)}.", "Raise maxRunners, or lower minRunners."
+        yield (
+            f"maxRunners in {where('maxRunners')} is {most}, less than {max(least, 1)}.",
+            "Raise maxRunners, or lower minRunners.",
+        )
     if not re.fullmatch(r"https?://[^/\s]+/[^/\s]+(/[^/\s]+)?/?", settings.config_url):
         yield (
             f"githubConfigUrl is {settings.config_url!r}, which names no organisation or repository.",
-            f"https://github.com/ORGANISATION in {where}, or GITHUB_CONFIG_URL in .env.",
+            f"https://github.com/ORGANISATION in {where('githubConfigUrl')}, or GITHUB_CONFIG_URL in .env.",
         )
     if runner_container(settings.runner_values) is None:
-        yield f"No container in {where} is called runner.", f"git diff {where}"
+        yield f"No container in {where('template')} is called runner.", f"git diff {where('template')}"
     if settings.ca_file and not settings.ca_file.is_file():
         yield f"The file with GitHub's certificates is missing: {settings.ca_file}.", "Correct GITHUB_CA_FILE in .env."
 
@@ -286,6 +301,12 @@ def built_image(environment: Environment, image: str) -> str | None:
     from envkit.runner.image import read_built_image
 
     return read_built_image()
+
+
+def _read_values(path: Path) -> dict[str, Any]:
+    """Values of a chart: the template's file with the team's own over it."""
+    own = local_file(path)
+    return merged(_read_yaml(path), read_overlay(own), own)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

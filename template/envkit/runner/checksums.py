@@ -1,4 +1,7 @@
-"""Fetches the sums that the makers of the tools publish, and writes them into `runner/tools.toml`."""
+"""Fetches the sums that the makers of the tools publish, and writes them into `runner/tools.toml`.
+
+Those of a tool that is in the team's own `runner/tools.local.toml` go there.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,18 @@ from envkit.errors import UserError
 from envkit.paths import ROOT
 from envkit.progress import Steps
 from envkit.runner.npm_package import fetch_package
-from envkit.runner.tools import ARCHITECTURES, UNKNOWN, Arch, Tool, base_image, base_version, read_pins, runner_folder
+from envkit.runner.tools import (
+    ARCHITECTURES,
+    OWN_FILE,
+    UNKNOWN,
+    Arch,
+    Tool,
+    base_image,
+    base_version,
+    own_tools,
+    read_pins,
+    runner_folder,
+)
 
 _SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
 
@@ -33,7 +47,7 @@ def refresh(steps: Steps, *, every: bool = False, root: Path = ROOT) -> list[str
             was fetched until then is in the file.
     """
     path = runner_folder(root) / "tools.toml"
-    pins = read_pins(root)
+    pins, own = read_pins(root), own_tools(root)
     changed = []
     for name, tool in pins.tools.items():
         stale = any(tool.known_sum(arch) is None for arch in ARCHITECTURES)
@@ -44,7 +58,7 @@ def refresh(steps: Steps, *, every: bool = False, root: Path = ROOT) -> list[str
             _refuse_other_sums(name, tool, sums)
             if stale:
                 values = {"checked": tool.version} | {f"sha256.{arch}": value for arch, value in sums.items()}
-                _write(path, f"tools.{name}", values)
+                _write(path.with_name(OWN_FILE) if name in own else path, f"tools.{name}", values)
                 changed.append(f"{name} {tool.version}")
     version = base_version(base_image(root))
     if version and version != pins.base.checked:
@@ -128,13 +142,21 @@ def _refuse_other_sums(name: str, tool: Tool, sums: dict[Arch, str]) -> None:
 
 
 def _write(path: Path, section: str, values: dict[str, str]) -> None:
-    """Replaces values of a section and leaves every other character of the file as it is."""
+    """Replaces values of a section, adds those it lacks, and leaves every other character of the file as it is."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    current = ""
+    missing, current, last = dict(values), "", 0
     for number, line in enumerate(lines):
         if match := re.match(r"\[(.+)\]", line):
             current = match[1]
+        if current != section:
+            continue
         key = line.partition(" = ")[0]
-        if current == section and key in values:
+        if line.strip() and not line.startswith("#"):
+            last = number
+        if key in values:
             lines[number] = re.sub(r'"[^"]*"', f'"{values[key]}"', line, count=1)
+            missing.pop(key, None)
+    if missing:
+        lines[last] = lines[last].rstrip("\n") + "\n"
+        lines.insert(last + 1, "".join(f'{key} = "{value}"\n' for key, value in missing.items()))
     path.write_text("".join(lines), encoding="utf-8")

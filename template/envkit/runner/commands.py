@@ -59,10 +59,10 @@ def _checksums(arguments: argparse.Namespace) -> int:
     with Steps() as steps:
         changed = refresh(steps, every=arguments.all)
     if not changed:
-        print("runner/tools.toml has the published sums of every version already.")
+        print("The published sums of every version are known already.")
         return 0
-    print("\n".join(["Written to runner/tools.toml:", *(f"  {line}" for line in changed)]))
-    print(f"Next: git diff runner/tools.toml, {just_command()} build-runner")
+    print("\n".join(["Written to the tools of runner/:", *(f"  {line}" for line in changed)]))
+    print(f"Next: git diff runner/, {just_command()} build-runner")
     return 0
 
 

@@ -1,4 +1,8 @@
-"""What the runner image is made of: `runner/tools.toml`, the base image of its Dockerfile, `environment.toml`."""
+"""What the runner image is made of: `runner/tools.toml`, the base image of its Dockerfile, `environment.toml`.
+
+A team's `runner/tools.local.toml` has the same form as `tools.toml`: what it says takes the place of the value there,
+and it may have tools of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import re
 import tomllib
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -15,6 +19,9 @@ from envkit.paths import ROOT, just_command
 
 Arch = Literal["amd64", "arm64"]
 ARCHITECTURES: tuple[Arch, ...] = ("amd64", "arm64")
+
+OWN_FILE = "tools.local.toml"
+"""The team's own file in the folder of the image, which updates of the template leave alone."""
 
 UNKNOWN = "unknown"
 """Stands for a sum that nobody has fetched yet."""
@@ -106,13 +113,37 @@ def runner_folder(root: Path = ROOT) -> Path:
 
 
 def read_pins(root: Path = ROOT) -> Pins:
-    """Reads `runner/tools.toml`.
+    """Reads `runner/tools.toml` with the team's own file over it.
 
     Raises:
-        UserError: It is missing or wrong; names the key and what is allowed.
+        UserError: A file is missing or wrong; names it, the key and what is allowed.
     """
     path = runner_folder(root) / "tools.toml"
-    return _read(Pins, path, None)
+    document, own = _document(path), own_tools(root)
+    known = set(document.get("tools", {}))
+    for name, values in own.items():
+        document.setdefault("tools", {})[name] = _laid_over(document.get("tools", {}).get(name, {}), values)
+    try:
+        return Pins.model_validate(document)
+    except ValidationError as error:
+        is_own = _is_own(error.errors()[0]["loc"], own, known)
+        raise _not_right(path.with_name(OWN_FILE) if is_own else path, _problems(error)) from error
+
+
+def own_tools(root: Path = ROOT) -> dict[str, dict[str, Any]]:
+    """The sections `[tools.NAME]` of the team's own file; empty without one. Raises as `read_pins`."""
+    path = runner_folder(root) / OWN_FILE
+    if not path.exists():
+        return {}
+    document = _document(path)
+    tools = document.pop("tools", {})
+    if document:
+        raise _not_right(path, f"{next(iter(document))}: this file has sections [tools.NAME] only")
+    if not isinstance(tools, dict) or not all(isinstance(values, dict) for values in tools.values()):
+        raise _not_right(path, "tools: this file has sections [tools.NAME] only")
+    if bad := next((name for name in tools if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name)), None):
+        raise _not_right(path, f"tools.{bad}: a name has lower-case letters, digits and hyphens only")
+    return tools
 
 
 def read_settings(root: Path = ROOT) -> RunnerSettings:
@@ -160,18 +191,47 @@ def require_known_sums(pins: Pins, arch: Arch) -> None:
         )
 
 
-def _read(model: type[_Model], path: Path, section: str | None) -> _Model:
+def _read(model: type[_Model], path: Path, section: str) -> _Model:
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-        return model.model_validate(document.get(section, {}) if section else document)
+        return model.model_validate(_document(path).get(section, {}))
+    except ValidationError as error:
+        raise _not_right(path, _problems(error)) from error
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(
             f"{path} cannot be read.", str(error), f"git -C {path.parent} checkout -- {path.name}"
         ) from error
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, p['loc']))}: {p['msg'].removeprefix('Value error, ')}" for p in error.errors()]
-        raise UserError(
-            f"{path} is not right.", "\n".join(problems), f"git -C {path.parent} diff {path.name}"
-        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not right.", str(error), f"git -C {path.parent} diff {path.name}") from error
+        raise _not_right(path, str(error)) from error
+
+
+def _laid_over(values: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """The values with the team's own over them; `arch` and `sha256` are merged by architecture."""
+    result = {**values, **own}
+    for key in ("arch", "sha256"):
+        if isinstance(values.get(key), dict) and isinstance(own.get(key), dict):
+            result[key] = {**values[key], **own[key]}
+    return result
+
+
+def _is_own(place: tuple[str | int, ...], own: dict[str, dict[str, Any]], known: set[str]) -> bool:
+    """Whether what is wrong at this place comes from the team's own file: `known` are the tools of the template's."""
+    name, *keys = [*map(str, place[1:]), ""]
+    if name not in own:
+        return False
+    return name not in known or keys[0] == "" or keys[0] in own[name]
+
+
+def _problems(error: ValidationError) -> str:
+    return "\n".join(
+        f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].removeprefix('Value error, ')}"
+        for problem in error.errors()
+    )
+
+
+def _not_right(path: Path, why: str) -> UserError:
+    return UserError(f"{path} is not right.", why, f"git -C {path.parent} diff {path.name}")

@@ -1,0 +1,49 @@
+"""Brings along, once an update has merged the files, what Copier cannot know: files that have moved.
+
+Runs in the updated repository on every update, whatever the versions are called, because a template may have no tags.
+Each migration finds out by itself whether it is needed, and may be run any number of times.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from migrations import mise_toml
+from migrations.moved_file import Update
+
+MIGRATIONS: tuple[Callable[[Update], str], ...] = (mise_toml.migrate,)
+"""In the order in which they came to be."""
+
+MOVED = {mise_toml.OLD: mise_toml.NEW}
+"""Every file that is elsewhere now."""
+
+
+def main() -> int:
+    """Run every migration; returns 1 where one could not be made, and the others are made."""
+    update = Update(
+        repository=Path.cwd(),
+        template=Path(__file__).resolve().parent.parent,
+        previous=os.environ["VERSION_FROM"],
+    )
+    status = 0
+    for migration in MIGRATIONS:
+        try:
+            done = migration(update)
+        except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
+            status = 1
+            done = (
+                f"This step of the update could not be made: {migration.__doc__}\n"
+                f"    {error}\n"
+                "Go back with: git reset --hard && git clean -d -i   Then put right what it says, and update again."
+            )
+        if done:
+            print(f"\n{done}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""The files of an environment before and after an update, as Git knows them.
+
+An update starts from a clean tree, so the last commit is the state before it.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+# The marker lines of `git merge-file`, which Copier labels "before updating" and "after updating".
+_CONFLICT_MARKER = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
+
+
+class UpdatedFiles:
+    """What an update has made of an environment.
+
+    Attributes:
+        repository: The environment's folder; paths are relative to it.
+        changed: The files that differ from the last commit, sorted.
+    """
+
+    def __init__(self, repository: Path) -> None:
+        self.repository = repository
+        tracked = self._git("diff", "--name-only", "--relative", "--no-renames", "-z", "HEAD")
+        new = self._git("ls-files", "--others", "--exclude-standard", "-z")
+        self.changed = sorted({*tracked, *new})
+
+    def before(self, path: str) -> bytes | None:
+        """The content before the update; None where there was no such file."""
+        done = subprocess.run(["git", "show", f"HEAD:./{path}"], cwd=self.repository, capture_output=True, check=False)
+        return None if done.returncode else done.stdout
+
+    def after(self, path: str) -> bytes | None:
+        """The content now; None where there is no such file."""
+        file = self.repository / path
+        return file.read_bytes() if file.is_file() else None
+
+    def conflicts(self) -> list[str]:
+        """Files whose merge a person has to finish, and rejected hunks (`*.rej`)."""
+        unmerged = {entry.split("\t", 1)[1] for entry in self._git("ls-files", "--unmerged", "-z")}
+        marked = {path for path in self.changed if _CONFLICT_MARKER.search(self.after(path) or b"")}
+        # Git ignores rejected hunks here, so they are in no list of its own.
+        ignored = self._git("ls-files", "--others", "--ignored", "--exclude-standard", "-z", "*.rej")
+        rejected = {path for path in self.changed if path.endswith(".rej")}
+        return sorted(unmerged | marked | set(ignored) | rejected)
+
+    def _git(self, *arguments: str) -> list[str]:
+        """The NUL-separated paths a Git command prints, from the environment's own folder on."""
+        done = subprocess.run(["git", *arguments], cwd=self.repository, capture_output=True, check=True)
+        return [path for path in done.stdout.decode().split("\0") if path]

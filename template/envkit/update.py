@@ -1,0 +1,181 @@
+"""Brings a newer version of the template into this repository, by Copier. No cluster is touched.
+
+What is wrong beforehand is said in a sentence of its own, because Copier tells of it late or in its own terms. Whatever
+runs after Copier is imported before it: Copier replaces the files of this package.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+from envkit.copier_command import copier_command
+from envkit.errors import CommandFailedError, UserError
+from envkit.paths import ROOT, just_command
+from envkit.process import capture, require_tool, tool_environment
+from envkit.progress import Steps
+from envkit.template_source import (
+    ANSWERS_FILE,
+    Origin,
+    Published,
+    is_downgrade,
+    newer_version,
+    published_versions,
+    read_origin,
+    without_credentials,
+)
+
+ABORT = "git reset && git checkout . && git clean -d -i"
+"""Leads back to the last commit, run in the environment's folder."""
+
+_SECONDS = 60
+_SAME_VERSION = ":current:"
+"""Copier's name for the version that the environment is of already."""
+
+Runner = Callable[[Sequence[str], Path], int]
+
+
+class Status(IntEnum):
+    """Exit statuses; 1 is an error, 2 a wrong option."""
+
+    DONE = 0
+    NEWER = 3
+    CONFLICTS = 4
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the person wants of an update.
+
+    Attributes:
+        check: Only say whether there is a newer version.
+        to: Another version than the newest; empty for that.
+        data: Answers to change, each KEY=VALUE.
+    """
+
+    check: bool
+    to: str
+    data: tuple[str, ...]
+
+
+def run_in_terminal(command: Sequence[str], folder: Path) -> int:
+    """Runs a program that may ask the person questions; returns its exit status."""
+    return subprocess.run(
+        [require_tool(command[0]), *command[1:]], cwd=folder, env=tool_environment(), check=False
+    ).returncode
+
+
+def update(wishes: Wishes, root: Path = ROOT, run: Runner = run_in_terminal) -> Status:
+    """Updates the repository, or says whether it could be.
+
+    Args:
+        wishes: What is wanted.
+        root: The environment's repository.
+        run: What runs Copier.
+
+    Raises:
+        UserError: The repository or the template is not in a state for an update, or Copier failed.
+    """
+    origin = read_origin(root)
+    _require_repository(root)
+    if not wishes.check:
+        _require_clean(root)
+    published = published_versions(origin, root)
+    newer = newer_version(origin, published)
+    if wishes.check:
+        return _report(origin, published, newer)
+    version = _version_to_take(wishes, origin, published, newer)
+    if not version:
+        print(f"This environment is of {origin.commit}, the newest version of the template.")
+        return Status.DONE
+    with Steps() as steps, steps.step("Looking for Copier") as step:
+        command = copier_command(step.note, root)
+    # Answers that were given once are not asked for again; new questions are, where there is somebody to ask.
+    asking = ["--skip-answered"] if sys.stdin.isatty() else ["--defaults"]
+    data = [f"--data={item}" for item in wishes.data]
+    status = run([*command, "update", "--trust", f"--vcs-ref={version}", *asking, *data], root)
+    if status:
+        raise UserError(
+            f"Copier did not finish the update (exit status {status}).",
+            "What it says stands above. It may want a newer Copier than this environment's.",
+            f"git status; to go back: {ABORT}\nWith the newest Copier: uvx copier update --trust --vcs-ref {version}",
+        )
+    return Status.CONFLICTS if _conflicts(root) else Status.DONE
+
+
+def _report(origin: Origin, published: Published, newer: str) -> Status:
+    if newer:
+        print(f"A newer template is there: {newer}. This environment is of {origin.commit}.")
+        print(f"To take it: {just_command()} update")
+        return Status.NEWER
+    if published.newest and is_downgrade(origin, published.newest):
+        print(f"This environment is of {origin.commit}; the template's newest version is the older {published.newest}.")
+    else:
+        print(f"This environment is of {origin.commit}. There is no newer version of the template.")
+    return Status.DONE
+
+
+def _version_to_take(wishes: Wishes, origin: Origin, published: Published, newer: str) -> str:
+    """What Copier is asked for; empty where nothing is to be done."""
+    wanted = wishes.to or published.newest
+    if wishes.to and wishes.to not in {*published.tags, *published.branches} and not _may_be_commit(wishes.to):
+        raise UserError(
+            f"The template has no version {wishes.to!r}.",
+            f"It has {', '.join(published.tags) or 'no tags'}.",
+            f"{just_command()} update   (takes {published.newest or 'the newest commit'})",
+        )
+    if (wishes.to or not wishes.data) and is_downgrade(origin, wanted):
+        raise UserError(
+            f"{wanted} is older than {origin.commit}, which this environment is of.",
+            "An update leads to newer versions only."
+            if wishes.to
+            else f"It is the newest version at {without_credentials(origin.source)}.",
+            "git log --oneline -- " + ANSWERS_FILE + "   (to go back, revert the commit of the update)",
+        )
+    if wishes.to:
+        return wishes.to
+    return newer or (_SAME_VERSION if wishes.data else "")
+
+
+def _may_be_commit(ref: str) -> bool:
+    return len(ref) >= 7 and all(character in "0123456789abcdef" for character in ref)  # noqa: PLR2004
+
+
+def _require_repository(root: Path) -> None:
+    try:
+        capture(["git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"], timeout=_SECONDS)
+    except CommandFailedError as error:
+        raise UserError(
+            f"{root} has no commit in Git.",
+            "An update merges into what is committed, and the commit is the way back.",
+            f'cd {root} && git init && git add -A && git commit -m "feat: generate the environment"',
+        ) from error
+
+
+def _require_clean(root: Path) -> None:
+    if open_files := _conflicts(root):
+        raise UserError(
+            "An update or merge is not finished.",
+            "These have conflicts:\n" + "\n".join(open_files),
+            f'Finish it: edit them, then git add -A && git commit -m "chore: update the environment"\n'
+            f"or go back: cd {root} && {ABORT}",
+        )
+    changed = capture(["git", "-C", str(root), "status", "--porcelain", "--", "."], timeout=_SECONDS).splitlines()
+    if changed:
+        raise UserError(
+            "There are changes that are not committed.",
+            "An update could not be told apart from them:\n" + "\n".join(changed[:10]),
+            f'cd {root} && git add -A && git commit -m "..."\n'
+            f"or put them aside: git stash -u && {just_command()} update   (git stash pop brings them back)",
+        )
+
+
+def _conflicts(root: Path) -> list[str]:
+    unmerged = capture(["git", "-C", str(root), "ls-files", "--unmerged", "-z"], timeout=_SECONDS).split("\0")
+    rejected = capture(["git", "-C", str(root), "ls-files", "--others", "-z", "--", "*.rej"], timeout=_SECONDS)
+    paths = {entry.partition("\t")[2] for entry in unmerged} | set(rejected.split("\0"))
+    return sorted(path for path in paths if path)

@@ -1,0 +1,40 @@
+"""The template's releases, in a temporary clone whose newest version is the working tree."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from support import ROOT, SNAPSHOT_TAG, commit_all, copy_working_tree, git
+
+# A clone may have no tags, but it has the commits: each release is one with this subject.
+_SUBJECT = re.compile(r"release: (v\d+\.\d+\.\d+)")
+
+
+@dataclass(frozen=True)
+class Release:
+    """A version that environments out there were made of."""
+
+    tag: str
+    commit: str
+
+
+def releases() -> list[Release]:
+    """All releases that are in the history of the working tree, the oldest first."""
+    found = []
+    for line in git(ROOT, "log", "--reverse", "--format=%H %s").splitlines():
+        commit, _, subject = line.partition(" ")
+        if match := _SUBJECT.fullmatch(subject):
+            found.append(Release(match[1], commit))
+    return found
+
+
+def make_tagged_clone(folder: Path) -> Path:
+    """Clones the template, tags its releases, and commits the working tree as the newest version."""
+    git(folder.parent, "clone", "--quiet", "--shared", "--no-checkout", str(ROOT), folder.name)
+    for release in releases():
+        git(folder, "tag", "--force", release.tag, release.commit)
+    copy_working_tree(folder)
+    commit_all(folder, "the working tree", SNAPSHOT_TAG)
+    return folder

@@ -1,0 +1,324 @@
+"""`just update`: is there a newer template, what is said where an update cannot be made, and the update itself."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from fake_tools import Machine, machine
+from support import ROOT, commit_all, git
+from updates.matrix import generate
+from updates.releases import releases
+
+from envkit import copier_command as copier_module
+from envkit import update as update_module
+from envkit.cli import main
+from envkit.copier_command import copier_command, pinned_version
+from envkit.errors import UserError
+from envkit.template_source import Origin, newer_version, published_versions, read_origin
+from envkit.update import Status, Wishes, update
+
+__all__ = ["machine"]
+
+CHECK = Wishes(check=True, to="", data=())
+UPDATE = Wishes(check=False, to="", data=())
+Calls = list[tuple[str, ...]]
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Path:
+    """A template with two releases, a pre-release, a tag that is no version, and a commit without a tag."""
+    folder = tmp_path / "template-of-all"
+    folder.mkdir()
+    for tag in ("v0.9.0", "v0.10.0", "v0.11.0rc1", "nightly", None):
+        commit_all(folder, str(tag), tag)
+    git(folder, "tag", "--annotate", "--message", "words", "v0.10.1", "v0.10.0")
+    return folder
+
+
+@pytest.fixture
+def environment(tmp_path: Path, template: Path) -> Path:
+    """An environment of the first release, committed."""
+    folder = tmp_path / "env"
+    folder.mkdir()
+    write_origin(folder, str(template), "v0.9.0")
+    commit_all(folder, "generated")
+    return folder
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """What Copier was called with; it does nothing."""
+    made: Calls = []
+    monkeypatch.setattr(update_module, "copier_command", lambda *_: ["copier"])
+    return made
+
+
+def recorder(calls: Calls, status: int = 0) -> Callable[[Sequence[str], Path], int]:
+    def run(command: Sequence[str], _: Path) -> int:
+        calls.append(tuple(command))
+        return status
+
+    return run
+
+
+def write_origin(folder: Path, source: str, commit: str) -> None:
+    (folder / ".copier-answers.yml").write_text(
+        f"_commit: {commit}\n_src_path: {source}\nagents: 2\n", encoding="utf-8"
+    )
+
+
+def refused(environment: Path, wishes: Wishes = UPDATE) -> UserError:
+    with pytest.raises(UserError) as error:
+        update(wishes, environment, recorder([]))
+    assert error.value.next_step
+    return error.value
+
+
+# -- is there a newer one? ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("commit", "newer"),
+    [
+        ("v0.9.0", "v0.10.1"),
+        ("v0.9.0-3-gabcdef1", "v0.10.1"),
+        ("v0.10.1", ""),
+        ("v0.10.1-1-gabcdef1", ""),
+        ("v0.12.0", ""),
+        ("abcdef1", "v0.10.1"),
+    ],
+)
+def test_newest_release_is_compared_with_that_of_the_environment(template: Path, commit: str, newer: str) -> None:
+    origin = Origin(str(template), commit)
+    assert newer_version(origin, published_versions(origin)) == newer
+
+
+def test_commit_of_the_newest_release_is_recognised_without_its_tag(template: Path) -> None:
+    origin = Origin(str(template), git(template, "rev-parse", "--short", "v0.10.0").strip())
+    assert newer_version(origin, published_versions(origin)) == ""
+
+
+def test_without_releases_the_newest_commit_counts(template: Path) -> None:
+    git(template, "tag", "--delete", *git(template, "tag").split())
+    head = git(template, "rev-parse", "HEAD").strip()
+    old = Origin(str(template), git(template, "rev-parse", "--short", "HEAD^").strip())
+    assert newer_version(old, published_versions(old)) == head[:12]
+    assert newer_version(Origin(str(template), head[:7]), published_versions(old)) == ""
+
+
+def test_check_says_by_its_exit_status_whether_there_is_one(
+    environment: Path, template: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (environment / "not-committed").touch()
+    assert update(CHECK, environment).value == 3
+    assert "A newer template is there: v0.10.1. This environment is of v0.9.0." in capsys.readouterr().out
+    write_origin(environment, str(template), "v0.10.1")
+    assert update(CHECK, environment).value == 0
+    assert "There is no newer version" in capsys.readouterr().out
+    write_origin(environment, str(template), "v1.0.0")
+    assert update(CHECK, environment).value == 0
+    assert "the template's newest version is the older v0.10.1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("source", "address"),
+    [
+        ("gh:shop/template", "https://github.com/shop/template.git"),
+        ("gl:shop/template.git", "https://gitlab.com/shop/template.git"),
+        ("git+https://example.com/t.git", "https://example.com/t.git"),
+        ("git@example.com:t.git", "git@example.com:t.git"),
+        ("../template", "/team/env/../template"),
+    ],
+)
+def test_place_of_the_template_is_understood_as_copier_does(source: str, address: str) -> None:
+    assert Origin(source, "v1.0.0").address(Path("/team/env")) == address
+
+
+# -- what cannot be updated -----------------------------------------------------------------------------------------
+
+
+def test_lost_answers_come_back_from_git(environment: Path) -> None:
+    answers = environment / ".copier-answers.yml"
+    text = answers.read_text(encoding="utf-8")
+    answers.unlink()
+    error = refused(environment)
+    assert "is missing" in error.what
+    assert error.next_step == f"git -C {environment} checkout HEAD -- .copier-answers.yml"
+    commit_all(environment, "tidy up")
+    commit_all(environment, "more")
+    git(environment, *refused(environment).next_step.split(" && ")[0].split()[3:])
+    assert answers.read_text(encoding="utf-8") == text
+
+
+def test_answers_that_git_never_had_are_generated_anew(environment: Path) -> None:
+    shutil.rmtree(environment / ".git")
+    (environment / ".copier-answers.yml").unlink()
+    assert refused(environment).next_step.startswith("Generate the environment anew in another folder")
+
+
+@pytest.mark.parametrize("text", ["agents: 2\n", "- 1\n", "", "a: [\n", "_src_path: x\n"])
+def test_answers_without_the_templates_place_are_told(environment: Path, text: str) -> None:
+    (environment / ".copier-answers.yml").write_text(text, encoding="utf-8")
+    error = refused(environment, CHECK)
+    assert "does not say which version of which template" in error.what
+    assert "log --patch" in error.next_step
+
+
+def test_changes_that_are_not_committed_are_listed(environment: Path) -> None:
+    (environment / "notes.md").touch()
+    error = refused(environment)
+    assert error.what == "There are changes that are not committed."
+    assert "?? notes.md" in error.why
+    assert "git stash -u" in error.next_step
+
+
+def test_unfinished_update_is_told_from_other_changes(environment: Path) -> None:
+    (environment / ".gitignore").write_text("*.rej\n", encoding="utf-8")
+    commit_all(environment, "ignore")
+    (environment / "k3d.yaml.rej").touch()
+    error = refused(environment)
+    assert error.what == "An update or merge is not finished."
+    assert "k3d.yaml.rej" in error.why
+    assert "git reset && git checkout . && git clean -d -i" in error.next_step
+
+
+def test_folder_without_a_commit_says_how_to_make_one(environment: Path) -> None:
+    shutil.rmtree(environment / ".git")
+    error = refused(environment)
+    assert "has no commit in Git" in error.what
+    assert "git init && git add -A" in error.next_step
+
+
+def test_template_that_is_gone_is_named_without_its_password(environment: Path, template: Path) -> None:
+    shutil.rmtree(template)
+    error = refused(environment, CHECK)
+    assert error.what == f"The template cannot be reached: {template}"
+    assert error.why == "There is no such folder on this machine."
+    assert "write its new address into _src_path" in error.next_step
+    write_origin(environment, "http://me:secret@127.0.0.1:9/t.git", "v0.9.0")
+    error = refused(environment, CHECK)
+    assert error.what == "The template cannot be reached: http://127.0.0.1:9/t.git"
+    assert "secret" not in str(error)
+
+
+def test_downgrade_is_refused(environment: Path, template: Path) -> None:
+    write_origin(environment, str(template), "v0.10.1")
+    commit_all(environment, "updated")
+    error = refused(environment, Wishes(check=False, to="v0.9.0", data=()))
+    assert error.what == "v0.9.0 is older than v0.10.1, which this environment is of."
+    assert "revert the commit of the update" in error.next_step
+    write_origin(environment, str(template), "v1.0.0")
+    commit_all(environment, "updated from elsewhere")
+    assert f"the newest version at {template}" in refused(environment).why
+
+
+def test_version_that_is_not_there_is_refused_with_those_that_are(environment: Path) -> None:
+    error = refused(environment, Wishes(check=False, to="v3", data=()))
+    assert error.what == "The template has no version 'v3'."
+    assert "v0.9.0" in error.why
+
+
+def test_failure_of_copier_says_how_to_go_back(environment: Path, calls: Calls) -> None:
+    with pytest.raises(UserError, match="did not finish") as error:
+        update(UPDATE, environment, recorder(calls, 1))
+    assert "git reset && git checkout ." in error.value.next_step
+
+
+# -- the update -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("commit", "wishes", "expected"),
+    [
+        ("v0.9.0", UPDATE, ["--vcs-ref=v0.10.1", "--defaults"]),
+        ("v0.9.0", Wishes(check=False, to="v0.10.0", data=()), ["--vcs-ref=v0.10.0", "--defaults"]),
+        (
+            "v0.10.1",
+            Wishes(check=False, to="", data=("agents=3", "lens=none")),
+            ["--vcs-ref=:current:", "--defaults", "--data=agents=3", "--data=lens=none"],
+        ),
+        ("v0.10.1", UPDATE, None),
+    ],
+)
+def test_copier_is_asked_for_the_newest_version(
+    environment: Path, template: Path, calls: Calls, commit: str, wishes: Wishes, expected: list[str] | None
+) -> None:
+    write_origin(environment, str(template), commit)
+    commit_all(environment, "of this version")
+    assert update(wishes, environment, recorder(calls)) == Status.DONE
+    assert calls == ([("copier", "update", "--trust", *expected)] if expected else [])
+
+
+def test_real_update_changes_files_and_answers_and_says_when_there_are_conflicts(
+    history: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(update_module, "copier_command", lambda *_: [sys.executable, "-m", "copier"])
+    environment = generate(history, tmp_path / "env", releases()[0].tag)
+    readme = environment / "README.md"
+    readme.write_text(readme.read_text(encoding="utf-8").replace("just update", "x").replace("A Kubernetes", "Our"))
+    (environment / "helm").mkdir(exist_ok=True)
+    (environment / "helm" / "arc-runners.yaml").write_text("ours: true\n", encoding="utf-8")
+    commit_all(environment, "ours")
+    wishes = Wishes(check=False, to="", data=("agents=3",))
+    assert update(wishes, environment).value == 4
+    assert "\nagents: 3\n" in (environment / "k3d.yaml").read_text(encoding="utf-8")
+    assert read_origin(environment).commit == "v9999.0.0"
+    assert update(CHECK, environment) == Status.DONE
+
+
+def test_command_line_passes_its_wishes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Wishes] = []
+
+    def take(wishes: Wishes) -> Status:
+        asked.append(wishes)
+        return Status.NEWER
+
+    monkeypatch.setattr(update_module, "update", take)
+    assert main(["update", "--check"]) == 3
+    assert main(["update", "--to", "v1.0.0", "-d", "a=1", "--data", "b=2"]) == 3
+    assert asked == [CHECK, Wishes(check=False, to="v1.0.0", data=("a=1", "b=2"))]
+
+
+# -- where Copier comes from ----------------------------------------------------------------------------------------
+
+
+def test_copier_is_that_of_the_generator() -> None:
+    assert f"copier=={pinned_version()} " in (ROOT / "requirements" / "generator.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("works", "fails", "expected"),
+    [
+        ("uvx pipx", "", ["uvx", "--from", "copier==9.9.9", "copier"]),
+        ("pipx", "", ["pipx", "run", "--spec", "copier==9.9.9", "copier"]),
+        ("pipx", "uvx", ["pipx", "run", "--spec", "copier==9.9.9", "copier"]),
+        ("", "uvx pipx", None),
+        ("", "", None),
+    ],
+)
+def test_first_way_that_works_is_taken(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, works: str, fails: str, expected: list[str] | None
+) -> None:
+    monkeypatch.setattr(copier_module, "pinned_version", lambda: "9.9.9")
+    for name in works.split():
+        machine.add(name, "echo 9.9.9")
+    for name in fails.split():
+        machine.add(name, "echo 'no index' >&2; exit 1")
+    root = machine.folder / "repo"
+    machine.add("python-env", 'mkdir -p "$1/bin"', folder=root / "bin")
+    said: list[str] = []
+    assert copier_command(said.append, root) == (expected or [str(root / ".venv-copier" / "bin" / "copier")])
+    assert said[-1].endswith("of its own" if expected is None else f"by {expected[0]}")
+
+
+def test_copier_that_cannot_be_had_is_told_with_its_cause(machine: Machine) -> None:
+    root = machine.folder / "repo"
+    machine.add("python-env", "echo 'the index does not answer'; exit 1", folder=root / "bin")
+    with pytest.raises(UserError, match="could not be installed") as error:
+        copier_command(lambda _: None, root)
+    assert "the index does not answer" in error.value.why
+    assert "update" in error.value.next_step

@@ -1,0 +1,104 @@
+"""An environment of any release, brought to the newest version."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import ROOT, SNAPSHOT_TAG, commit_all, git
+from updates.matrix import ABSENT, CONFLICT, KEPT, generate, outcomes, update
+from updates.releases import Release, releases
+
+RELEASES = releases()
+every_release = pytest.mark.parametrize("release", RELEASES, ids=lambda release: release.tag)
+
+ANSWERS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "everything-else": {
+        "project": "shop",
+        "github_org": "Shop",
+        "agents": 0,
+        "http_port": 8080,
+        "https_port": 8443,
+        "api_port": 7000,
+        "registry_port": 7001,
+        "ingress": "none",
+        "lens": "freelens",
+        "runners_min": 0,
+        "runners_max": 3,
+        "buildkit_mode": "privileged",
+        "k3s_image": "mirror.example/k3s:v1.36.2-k3s1",
+    },
+    "no-runners": {"arc": False, "lens": "none"},
+    "dev-container-only": {"scope": "devcontainer"},
+}
+
+
+PLACES = {"`local.just`", "`.env`"}
+
+
+def content(folder: Path) -> dict[str, tuple[bytes, bool]]:
+    """Every file but the answers with its bytes and whether it may be executed."""
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), bool(path.stat().st_mode & 0o100))
+        for path in folder.rglob("*")
+        if path.is_file()
+        and ".git" not in path.relative_to(folder).parts
+        and not path.name.startswith(".copier-answers.")
+    }
+
+
+def test_there_are_releases_to_update_from() -> None:
+    assert [release.tag for release in RELEASES][:1] == ["v0.1.0"]
+
+
+# All answers from the oldest release, and from the later ones those that reach most of the files.
+CASES = [
+    pytest.param(release, answers, id=f"{release.tag}-{name}")
+    for release in RELEASES
+    for name, answers in ANSWERS.items()
+    if release is RELEASES[0] or name in {"defaults", "everything-else"}
+]
+
+
+@pytest.mark.parametrize(("release", "answers"), CASES)
+def test_updated_environment_is_the_same_as_a_new_one(
+    history: Path, tmp_path: Path, release: Release, answers: dict[str, Any]
+) -> None:
+    updated = generate(history, tmp_path / "old", release.tag, **answers)
+    update(updated)
+    assert content(updated) == content(generate(history, tmp_path / "new", SNAPSHOT_TAG, **answers))
+
+
+def test_environment_that_took_every_update_is_the_same_as_a_new_one(history: Path, tmp_path: Path) -> None:
+    updated = generate(history, tmp_path / "old", RELEASES[0].tag)
+    for version in [*(release.tag for release in RELEASES[1:]), SNAPSHOT_TAG]:
+        update(updated, version)
+        commit_all(updated, f"update to {version}")
+    assert content(updated) == content(generate(history, tmp_path / "new", SNAPSHOT_TAG))
+
+
+@every_release
+def test_no_edit_is_lost_in_silence(history: Path, tmp_path: Path, release: Release) -> None:
+    found = outcomes(history, tmp_path / "env", release)
+    assert set(found.values()) <= {KEPT, CONFLICT, ABSENT}, found
+    # The places that are made for edits are never touched.
+    places = {
+        kind: outcome for kind, outcome in found.items() if ".local." in kind or kind in {"`local.just`", "`.env`"}
+    }
+    assert set(places.values()) == {KEPT}, places
+    assert len(places) == 6
+    # `.env` is in no commit, so Git could not bring it back.
+    assert git(tmp_path / "env", "check-ignore", ".env").strip() == ".env"
+
+
+def test_own_recipes_work_and_never_take_the_menu_away(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "template" / "justfile", tmp_path)
+    (tmp_path / "local.just").write_text("load:\n    echo ours\n\nupdate:\n    echo ours\n", encoding="utf-8")
+    just = ["just", "--justfile", str(tmp_path / "justfile")]
+    assert subprocess.run([*just, "load"], capture_output=True, text=True, check=True).stdout == "ours\n"
+    shown = subprocess.run([*just, "--show", "update"], capture_output=True, text=True, check=True).stdout
+    assert "bin/envkit update" in shown
