@@ -131,8 +131,9 @@ EDITS = (
 
 
 def generate(template: Path, folder: Path, version: str, **answers: Any) -> Path:
-    """A committed environment of this version."""
-    run_copy(str(template), folder, answers, defaults=True, quiet=True, unsafe=True, skip_tasks=True, vcs_ref=version)
+    """A committed environment of this version. Without the tasks, which only check; but for a snippet they do the work."""
+    skip = answers.get("scope") != "devcontainer"
+    run_copy(str(template), folder, answers, defaults=True, quiet=True, unsafe=True, skip_tasks=skip, vcs_ref=version)
     commit_all(folder, f"generate from {version}")
     return folder
 
