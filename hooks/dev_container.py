@@ -102,6 +102,8 @@ def merging(answers: Mapping[str, Any], base: str | None, *, is_update: bool) ->
             return Change(notes=[f"{path} is gone, so there is nothing to update. {_how_to_add(network)}"])
         return Change({path: new})
     text = _text(path)
+    if text == base:  # nobody has touched it: comments and order are the new snippet's, too
+        return Change({path: new})
     try:
         root = parse(text)
         is_compose = isinstance(root.value, dict) and "dockerComposeFile" in root.value

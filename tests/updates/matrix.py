@@ -131,7 +131,7 @@ EDITS = (
 
 
 def generate(template: Path, folder: Path, version: str, **answers: Any) -> Path:
-    """A committed environment of this version. Without the tasks, which only check; but for a snippet they do the work."""
+    """A committed environment of this version. Tasks only check, and are left out; but a snippet is merged by one."""
     skip = answers.get("scope") != "devcontainer"
     run_copy(str(template), folder, answers, defaults=True, quiet=True, unsafe=True, skip_tasks=skip, vcs_ref=version)
     commit_all(folder, f"generate from {version}")
