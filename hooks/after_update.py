@@ -15,9 +15,8 @@ from typing import Any
 
 import yaml
 from migrate import MOVED
-from update_files import UpdatedFiles
+from update_files import ABORT, UpdatedFiles
 
-_ABORT = "git reset && git checkout . && git clean -d -i"
 _COMMIT = 'git add -A && git commit -m "chore: update the environment"'
 _MOST_NAMES = 12
 
@@ -46,7 +45,7 @@ def report(repository: Path, answers_file: str = ".copier-answers.yml") -> str:
         parts.append("\n".join(lines))
     else:
         parts.append(f"Look at it (git diff HEAD), then commit it:\n    {_COMMIT}")
-    parts.append(f"Nothing was applied to a cluster. To go back to where you were:\n    {_ABORT}")
+    parts.append(f"Nothing was applied to a cluster. To go back to where you were:\n    {ABORT}")
     return "\n\n".join(parts)
 
 

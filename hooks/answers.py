@@ -351,7 +351,9 @@ def _check(path: Path, given: Mapping[str, Any]) -> int:
         return 0
     print(listed(found), file=sys.stderr)
     if os.environ.get("COPIER_OPERATION") == "update":
-        print("The update stopped. To undo it: git reset && git checkout . && git clean -d -i", file=sys.stderr)
+        from update_files import ABORT
+
+        print(f"The update stopped. To undo it: {ABORT}", file=sys.stderr)
     else:
         print("Nothing was generated. Correct the answers, then repeat the command.", file=sys.stderr)
     return 1

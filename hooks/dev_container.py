@@ -26,6 +26,7 @@ from jinja2 import TemplateError
 from jsonc import JsoncError, parse
 from questions import render
 from snippet import COMPOSE_FILE, UnmergeableError, merge, mount_parts
+from update_files import ABORT
 
 TEMPLATE = Path(__file__).resolve().parent.parent
 SNIPPET = "template/.devcontainer/devcontainer.json.jinja"
@@ -273,7 +274,7 @@ def _how_to_add(network: str) -> str:
 def _way_back(operation: str, answers_file: Path) -> str:
     """How to get back to the state before; on `copy` only Copier's answers file is there by then, and is removed."""
     if operation == "update":
-        return "\nTo undo the update: git reset && git checkout . && git clean -d -i"
+        return f"\nTo undo the update: {ABORT}"
     in_git = _git(Path.cwd(), "rev-parse", "--is-inside-work-tree") is not None
     if operation == "copy" and in_git and _git(Path.cwd(), "ls-files", "--error-unmatch", str(answers_file)) is None:
         answers_file.unlink(missing_ok=True)

@@ -9,6 +9,9 @@ import re
 import subprocess
 from pathlib import Path
 
+ABORT = "git reset && git checkout . && git clean -d -i"
+"""Leads back to the commit that the update started from."""
+
 # The marker lines of `git merge-file`, which Copier labels "before updating" and "after updating".
 _CONFLICT_MARKER = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
 

@@ -50,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _interrupted(command: str) -> str:
     if command == "update":
-        return "\nInterrupted. See git status; to go back: git reset && git checkout . && git clean -d -i"
+        from envkit.update import ABORT
+
+        return f"\nInterrupted. See git status; to go back: {ABORT}"
     again = command if command in ("delete", "clean", "install", "push", "stop") else "create"
     return (
         f"\nInterrupted. Nothing is lost: `{just_command()} {again}` continues from what is there,"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,15 +99,13 @@ class Kube:
             controllers = pool.submit(self.get, "deployments", "--all-namespaces", f"--selector={CONTROLLER_SELECTOR}")
             system = pool.submit(self.get, "pods", f"--namespace={CONTROLLER_NAMESPACE}")
             runners = pool.submit(self.get, "pods", f"--namespace={RUNNERS_NAMESPACE}")
-            of_kind: dict[str, list[Resource]] = {}
-            for item in own.result():
-                of_kind.setdefault(item["kind"], []).append(item)
+            items = own.result()
             return Resources(
                 deployments=controllers.result(),
                 pods=(*system.result(), *runners.result()),
-                scale_sets=tuple(of_kind.get("AutoscalingRunnerSet", ())),
-                runners=tuple(of_kind.get("EphemeralRunner", ())),
-                listeners=tuple(of_kind.get("AutoscalingListener", ())),
+                scale_sets=_of_kind(items, "AutoscalingRunnerSet"),
+                runners=_of_kind(items, "EphemeralRunner"),
+                listeners=_of_kind(items, "AutoscalingListener"),
             )
 
     def own_resources(self) -> Resources:
@@ -120,10 +119,10 @@ class Kube:
             items = (*system.result(), *runners.result())
         key, value = CONTROLLER_SELECTOR.split("=")
         return Resources(
-            deployments=tuple(i for i in items if i["kind"] == "Deployment" and labels(i).get(key) == value),
-            pods=tuple(i for i in items if i["kind"] == "Pod"),
-            scale_sets=tuple(i for i in items if i["kind"] == "AutoscalingRunnerSet"),
-            runners=tuple(i for i in items if i["kind"] == "EphemeralRunner"),
+            deployments=tuple(item for item in _of_kind(items, "Deployment") if labels(item).get(key) == value),
+            pods=_of_kind(items, "Pod"),
+            scale_sets=_of_kind(items, "AutoscalingRunnerSet"),
+            runners=_of_kind(items, "EphemeralRunner"),
         )
 
     def has_traces(self) -> bool:
@@ -188,6 +187,10 @@ class Kube:
 def kube_of(environment: Environment, *, seconds: float = _SECONDS) -> Kube:
     """The calls for an environment's cluster."""
     return Kube(kubeconfig_paths(environment.context).host, environment.context, seconds)
+
+
+def _of_kind(items: Sequence[Resource], kind: str) -> tuple[Resource, ...]:
+    return tuple(item for item in items if item["kind"] == kind)
 
 
 def labels(resource: Resource) -> dict[str, str]:
