@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import plumbum
 import pytest
 from copier import run_copy
@@ -42,6 +43,27 @@ def _isolation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         # Copier starts Git and tasks through plumbum, which keeps a copy of the environment of its own.
         with plumbum.local.env(**values):
             yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_templates() -> Iterator[None]:
+    """Keeps the code of each template, which is the same for the same source.
+
+    Copier compiles every path and every file anew, several times in an update, and Jinja itself keeps only
+    what its loaders read: half of the time of these tests would go into that.
+    """
+    compile_template = jinja2.Environment.compile
+    compiled: dict[tuple[object, ...], Any] = {}
+
+    def compile_once(environment: jinja2.Environment, source: Any, *arguments: Any, **options: Any) -> Any:
+        key = (environment.lexer, *sorted(environment.extensions), source, *arguments, *sorted(options.items()))
+        if key not in compiled:
+            compiled[key] = compile_template(environment, source, *arguments, **options)
+        return compiled[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jinja2.Environment, "compile", compile_once)
+        yield
 
 
 @pytest.fixture(scope="session")
