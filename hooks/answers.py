@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -78,6 +78,20 @@ def as_bool(value: object) -> bool:
     raise ValueError("neither yes nor no")
 
 
+def as_yaml(value: object) -> object:
+    """The value Copier reads from this one: text is YAML, all else stays as it is.
+
+    Raises:
+        ValueError: The text is not YAML.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError("not YAML") from error
+
+
 NAME = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
 # The grammar of the distribution project's reference package, with a tag or digest that is not optional.
 IMAGE = (
@@ -85,6 +99,11 @@ IMAGE = (
     r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
     r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}(@sha256:[0-9a-f]{64})?|@sha256:[0-9a-f]{64})$"
 )
+
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
+_DOTTED_HOST = rf"{_LABEL}(\.{_LABEL})+(:[0-9]+)?"
+# A first part without a dot or a port is no host in an image's name.
+_MIRROR_HOST = rf"({_DOTTED_HOST}|{_LABEL}:[0-9]+|localhost)"
 
 # The readers stand last in each type, so that its limits apply to what they read and reach the JSON Schema.
 Text = BeforeValidator(as_text)
@@ -161,6 +180,31 @@ Version = Annotated[
     Text,
 ]
 
+ImageMirrors = Annotated[
+    dict[
+        Annotated[str, Field(pattern=rf"^{_DOTTED_HOST}$")],
+        Annotated[str, Field(pattern=rf"^{_MIRROR_HOST}(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$")],
+    ],
+    Field(
+        description="a mapping from registries to mirrors, such as {docker.io: mirror.example.com/dockerhub},"
+        " without https://"
+    ),
+    BeforeValidator(as_yaml),
+]
+PlainHttpMirrors = Annotated[
+    list[str],
+    Field(description="a list of hosts of image_mirrors, such as [mirror.example.com:5000]"),
+    BeforeValidator(as_yaml),
+]
+DownloadMirror = Annotated[
+    str,
+    Field(
+        pattern=r"^(https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._-]+)*)?$",
+        description="nothing, or an address such as https://mirror.example.com/downloads",
+    ),
+    Text,
+]
+
 DevContainerFile = Annotated[
     str,
     Field(
@@ -202,6 +246,9 @@ class Answers(BaseModel):
     buildkit_mode: BuildkitMode
     create_cluster: YesNo
     devcontainer_file: DevContainerFile
+    image_mirrors: ImageMirrors
+    image_mirrors_plain_http: PlainHttpMirrors
+    download_mirror: DownloadMirror
     k3s_image: Image
     registry_image: Image
     arc_chart_repository: ChartRepository
@@ -233,6 +280,19 @@ class Answers(BaseModel):
                 f"runners_max: {highest} was given; allowed is at least runners_min, {lowest}.",
             )
         return highest
+
+    @field_validator("image_mirrors_plain_http")
+    @classmethod
+    def _are_mirrors(cls, hosts: list[str], info: ValidationInfo) -> list[str]:
+        mirrors = info.data.get("image_mirrors")
+        known = {mirror.partition("/")[0] for mirror in mirrors.values()} if mirrors is not None else {*hosts}
+        if unknown := [host for host in hosts if host not in known]:
+            raise _conflict(
+                "image_mirrors",
+                f"image_mirrors_plain_http: {unknown[0]} was given; allowed are the hosts of the mirrors in"
+                f" image_mirrors: {', '.join(sorted(known)) or 'there is none'}.",
+            )
+        return hosts
 
     @field_validator("create_cluster")
     @classmethod
@@ -274,7 +334,7 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
         "int": as_int,
         "bool": as_bool,
         "str": as_text,
-        "yaml": yaml.safe_load,
+        "yaml": as_yaml,
     }
     values: dict[str, Any] = {}
     for question in all_questions():
@@ -298,7 +358,8 @@ def _problem(error: Mapping[str, Any]) -> Problem:
     if error["type"] == "conflict":
         return Problem((key, error["ctx"]["other"]), error["ctx"]["sentence"])
     value = error["input"]
-    choices = [str(choice) for choice in get_args(Answers.model_fields[key].annotation)]
+    annotation = Answers.model_fields[key].annotation
+    choices = [str(choice) for choice in get_args(annotation)] if get_origin(annotation) is Literal else []
     if choices:
         return Problem((key,), f"{key}: {_shown(value)} was given.{_nearest(str(value), choices)}")
     allowed = Answers.model_fields[key].description

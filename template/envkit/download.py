@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from envkit.errors import UserError
-
-MIRROR_VARIABLE = "ENVKIT_DOWNLOAD_MIRROR"
+from envkit.mirrors import DOWNLOAD_VARIABLE, read_mirrors
 
 _CHUNK = 1 << 18
 _SILENCE_SECONDS = 30.0
@@ -42,12 +41,11 @@ def platform_name() -> str:
 
 
 def mirrored(url: str) -> str:
-    """The address to ask: below the mirror that ENVKIT_DOWNLOAD_MIRROR names, where it is set.
+    """The address to ask: below the mirror that ENVKIT_DOWNLOAD_MIRROR or `environment.toml` names, where one does.
 
     `https://github.com/x` becomes `$ENVKIT_DOWNLOAD_MIRROR/github.com/x`.
     """
-    mirror = os.environ.get(MIRROR_VARIABLE, "")
-    return f"{mirror.rstrip('/')}/{url.split('://', 1)[1]}" if mirror else url
+    return read_mirrors().download(url)
 
 
 def sha256_of(path: Path) -> str:
@@ -106,8 +104,8 @@ def _address(url: str) -> str:
     if urlsplit(address).scheme not in ("https", "http", "file"):
         raise UserError(
             f"{address} is not an address to download from.",
-            f"{MIRROR_VARIABLE} must begin with https://, http:// or file://.",
-            f"Correct it, or unset {MIRROR_VARIABLE}.",
+            f"{DOWNLOAD_VARIABLE} must begin with https://, http:// or file://.",
+            f"Correct it, or unset {DOWNLOAD_VARIABLE}.",
         )
     return address
 
@@ -157,7 +155,7 @@ def _unreachable(address: str, why: str) -> UserError:
     return UserError(
         f"{address} could not be downloaded.",
         why,
-        f"Check the network (HTTPS_PROXY, SSL_CERT_FILE), or set {MIRROR_VARIABLE}; then repeat the command.",
+        f"Check the network (HTTPS_PROXY, SSL_CERT_FILE), or set {DOWNLOAD_VARIABLE}; then repeat the command.",
     )
 
 

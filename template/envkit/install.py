@@ -13,6 +13,7 @@ from typing import Literal
 
 from envkit import consent, localhost_names, mise
 from envkit.errors import CommandFailedError, UserError
+from envkit.mirrors import read_mirrors
 from envkit.paths import TOOLS_BIN, just_command
 from envkit.process import capture, find_tool, stream
 from envkit.progress import Step, Steps
@@ -26,6 +27,9 @@ from envkit.tool_versions import (
 )
 
 _LOCALHOST_PACKAGE = "libnss-myhostname"
+_PYTHON_MIRROR = "UV_PYTHON_INSTALL_MIRROR"
+_PYTHONS = "https://github.com/astral-sh/python-build-standalone/releases/download"
+"""Where uv fetches Pythons from."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,10 @@ def _python_by_uv(pin: str, step: Step) -> None:
     if find_tool("uv") is None:
         raise UserError(f"Python {pin} was not installed, because uv is missing.")
     env = {"UV_OFFLINE": "1"} if mise.is_offline() else {}
-    hint = f"Check the network, or set UV_PYTHON_INSTALL_MIRROR to a mirror; then {just_command()} install"
+    mirrors = read_mirrors()
+    if mirrors.downloads and not os.environ.get(_PYTHON_MIRROR):
+        env[_PYTHON_MIRROR] = mirrors.download(_PYTHONS)
+    hint = f"Check the network, or set {_PYTHON_MIRROR} to a mirror; then {just_command()} install"
     stream(["uv", "python", "install", "--no-bin", pin], step.note, env=env, next_step=hint)
     found = capture(["uv", "python", "find", "--no-project", "--managed-python", pin], env=env, next_step=hint)
     mise.link_executable(f"python{pin}", Path(found.strip()))

@@ -6,13 +6,13 @@ that of k3d 5.9 (`pkg/client/loadbalancer.go`, `pkg/types/loadbalancer.go`); its
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import yaml
 
 from envkit.engine import CLUSTER_LABEL, ROLE_LABEL, Container, docker, inspect, read_file, write_file
 from envkit.environment import Environment, parse_port_mapping
+from envkit.mirrors import helper_images
 
 _CONFIG = "/etc/confd/values.yaml"
 _WORKER_CONNECTIONS = 1024
@@ -62,8 +62,7 @@ def run_load_balancer_container(environment: Environment, server: Container, nod
 
 def image_of_load_balancer(k3d_version: str) -> str:
     """The image that k3d would take; the same two variables change it as for k3d itself."""
-    tag = os.environ.get("K3D_HELPER_IMAGE_TAG") or k3d_version
-    return os.environ.get("K3D_IMAGE_LOADBALANCER") or f"ghcr.io/k3d-io/k3d-proxy:{tag}"
+    return helper_images(k3d_version)["K3D_IMAGE_LOADBALANCER"]
 
 
 def _balanced_ports(environment: Environment) -> list[str]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Sequence
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from envkit.download import fetch, platform_name
 from envkit.errors import CommandFailedError, UserError
+from envkit.mirrors import read_mirrors
 from envkit.paths import ROOT, TOOLS_BIN, just_command
 from envkit.process import capture, find_tool, stream
 from envkit.tool_versions import MISE_TOML, pins, tool_statuses
@@ -128,7 +132,25 @@ def _environment() -> dict[str, str]:
         "MISE_CEILING_PATHS": _with("MISE_CEILING_PATHS", ROOT.parent),
         "MISE_YES": "1",
         "NO_COLOR": "1",
+        **_replacements(),
     }
+
+
+def _replacements() -> dict[str, str]:
+    """Tells mise of the download mirror, unless the person does; it fetches nothing but what mise.lock names."""
+    mirrors = read_mirrors()
+    is_http = mirrors.downloads.startswith(("https://", "http://"))  # mise knows no other
+    if not is_http or os.environ.get("MISE_URL_REPLACEMENTS"):
+        return {}
+    hosts = sorted({f"https://{urlsplit(url).hostname}" for url in _locked_urls()})
+    return {"MISE_URL_REPLACEMENTS": json.dumps({host: mirrors.download(host) for host in hosts})}
+
+
+def _locked_urls() -> Iterator[str]:
+    document = tomllib.loads(MISE_TOML.with_suffix(".lock").read_text(encoding="utf-8"))
+    for entries in document["tools"].values():
+        for entry in entries:
+            yield from (part["url"] for name, part in entry.items() if name.startswith("platforms.") and "url" in part)
 
 
 def _with(variable: str, path: Path) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from envkit.engine import Container, k3d_containers
 from envkit.environment import Environment
 from envkit.kubeconfig import KubeconfigPaths, kubeconfig_paths
+from envkit.mirrors import k3d_variables
 from envkit.observation import split
 from envkit.paths import just_command
 from envkit.process import capture, stream
@@ -47,7 +48,7 @@ class Session:
         stream(
             ["k3d", *arguments],
             lambda line: step.note(_message(line)),
-            env={"KUBECONFIG": str(self.kubeconfigs.host)},
+            env={"KUBECONFIG": str(self.kubeconfigs.host), **k3d_variables()},
             stdin=stdin,
             pass_fds=[self.lock_fd],
             next_step=f"{just_command()} doctor   (then: {just_command()} create)",

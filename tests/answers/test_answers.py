@@ -160,9 +160,11 @@ def test_model_and_copier_have_the_same_choices() -> None:
 
 def test_model_and_copier_have_the_same_types() -> None:
     kinds = {"str": "string", "int": "integer", "bool": "boolean"}
+    of_yaml: dict[type, str] = {dict: "object", list: "array"}
     schema = Answers.model_json_schema()["properties"]
     for question in answerable():
-        assert kinds[question.type] in schema[question.key]["type"]
+        kind = of_yaml[type(question.default)] if question.type == "yaml" else kinds[question.type]
+        assert kind in schema[question.key]["type"]
 
 
 def test_model_and_copier_fill_in_the_same_defaults(tmp_path: Path, copy_project: CopyProject) -> None:
@@ -193,8 +195,35 @@ def test_every_question_starts_with_a_question() -> None:
         assert question.help.splitlines()[0].endswith("?"), question.key
 
 
-def test_only_the_pinned_versions_and_the_registrys_host_are_computed() -> None:
-    assert [question.key for question in all_questions() if question.is_computed] == ["pins", "registry_host"]
+def test_only_the_pinned_versions_the_mirrors_of_nodes_and_the_registrys_host_are_computed() -> None:
+    computed = [question.key for question in all_questions() if question.is_computed]
+    assert computed == ["pins", "mirrored_pins", "node_mirrors", "registry_host"]
+
+
+def test_the_pins_are_the_defaults_by_their_mirrors_names() -> None:
+    mirrors = {"docker.io": "mirror.example.com/hub", "ghcr.io": "mirror.example.com:5000"}
+    published, mirrored = complete({}), complete({"image_mirrors": mirrors})
+    changed = {key for key, value in published.items() if mirrored[key] != value}
+    assert changed == {
+        "image_mirrors",
+        "k3s_image",
+        "registry_image",
+        "arc_chart_repository",
+        "runner_base_image",
+        "buildkit_image",
+    }
+    assert mirrored["k3s_image"] == published["k3s_image"].replace("docker.io/", "mirror.example.com/hub/")
+    base = published["runner_base_image"]
+    assert mirrored["runner_base_image"] == base.replace("ghcr.io/", "mirror.example.com:5000/")
+    charts = "oci://mirror.example.com:5000/actions/actions-runner-controller-charts"
+    assert mirrored["arc_chart_repository"] == charts
+
+
+def test_a_mirror_of_plain_http_that_is_none_names_those_there_are() -> None:
+    mirrors = {"docker.io": "mirror.example.com/hub"}
+    (found,) = sentences(image_mirrors=mirrors, image_mirrors_plain_http=["mirror.example.org"])
+    assert found.startswith("image_mirrors_plain_http: mirror.example.org was given; allowed are the hosts")
+    assert found.endswith("image_mirrors: mirror.example.com.")
 
 
 def test_check_reads_an_answers_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,7 +49,8 @@ def rendered_k3d(**answers: Any) -> str:
     context = complete(answers)
     for question in all_questions():
         if question.is_computed:
-            context[question.key] = render_value(question.default, context)
+            value = render_value(question.default, context)
+            context[question.key] = yaml.safe_load(value) if question.type == "yaml" else value
     return str(k3d_template().render(**context))
 
 
@@ -203,6 +204,70 @@ def test_answers_that_equal_the_pins_are_left_out_so_that_updates_bring_newer_on
     assert not {"arc_version", "registry_image", "buildkit_image", "pins"} & set(recorded)
 
 
+MIRRORED: dict[str, Any] = {
+    "image_mirrors": {"docker.io": "mirror.example.com/hub", "ghcr.io": "mirror.example.com:5000"},
+    "image_mirrors_plain_http": ["mirror.example.com:5000"],
+    "download_mirror": "https://mirror.example.com/downloads",
+}
+
+
+def test_mirrors_reach_everything_that_pulls_images(tmp_path: Path, copy_project: CopyProject) -> None:
+    project = copy_project(tmp_path / "env", **MIRRORED)
+    config = read_yaml(project / "k3d.yaml")
+    assert config["image"].startswith("mirror.example.com/hub/rancher/k3s:")
+    assert config["registries"]["create"]["image"].startswith("mirror.example.com/hub/library/registry:")
+    nodes = yaml.safe_load(config["registries"]["config"])["mirrors"]
+    assert {name: nodes[name]["endpoint"] for name in ("docker.io", "ghcr.io", "mirror.example.com:5000")} == {
+        "docker.io": ["https://mirror.example.com/v2/hub"],
+        "ghcr.io": ["http://mirror.example.com:5000"],
+        "mirror.example.com:5000": ["http://mirror.example.com:5000"],
+    }
+    assert len(nodes) == 5
+    assert k3d_problems((project / "k3d.yaml").read_text(encoding="utf-8")) == []
+
+    files = read_yaml(project / "helm" / "arc-registries.yaml")["data"]
+    buildkit = tomllib.loads(files["buildkitd.toml"])["registry"]
+    assert buildkit["docker.io"] == {"mirrors": ["mirror.example.com/hub"]}
+    assert buildkit["ghcr.io"] == {"mirrors": ["mirror.example.com:5000"]}
+    assert buildkit["mirror.example.com:5000"] == {"http": True}
+    entries = tomllib.loads(files["registries.conf"])["registry"]
+    buildah = {entry.get("prefix", entry["location"]): entry for entry in entries}
+    assert buildah["docker.io"]["mirror"] == [{"location": "mirror.example.com/hub"}]
+    assert buildah["ghcr.io"]["mirror"] == [{"location": "mirror.example.com:5000", "insecure": True}]
+    assert buildah["mirror.example.com:5000"]["insecure"]
+
+    controller = read_yaml(project / "helm" / "arc-controller.yaml")
+    assert controller["image"] == {"repository": "mirror.example.com:5000/actions/gha-runner-scale-set-controller"}
+    assert read_yaml(project / "ansible" / "group_vars" / "all.yml")["arc_chart_plain_http"] is True
+    settings = tomllib.loads((project / "environment.toml").read_text(encoding="utf-8"))
+    assert settings["mirrors"] == {
+        "images": MIRRORED["image_mirrors"],
+        "plain_http": ["mirror.example.com:5000"],
+        "downloads": "https://mirror.example.com/downloads",
+    }
+    assert settings["runner"]["base_image"].startswith("mirror.example.com:5000/actions/actions-runner:")
+
+
+def test_no_file_of_a_mirrored_environment_pulls_from_a_registry_that_is_mirrored(
+    tmp_path: Path, copy_project: CopyProject
+) -> None:
+    project = copy_project(tmp_path / "env", **MIRRORED)
+    # Comments aside, and the runner's own Dockerfile, whose base environment.toml replaces.
+    for name in ("k3d.yaml", "helm/arc-runners.yaml", "helm/arc-controller.yaml", "ansible/group_vars/all.yml"):
+        lines = (project / name).read_text(encoding="utf-8").splitlines()
+        code = [line for line in lines if not line.lstrip().startswith("#")]
+        assert not [line for line in code if re.search(r"(docker|ghcr)[.]io/", line)], name
+
+
+def test_mirrors_are_recorded_and_what_follows_from_them_is_not(tmp_path: Path, copy_project: CopyProject) -> None:
+    recorded = read_yaml(copy_project(tmp_path / "env", **MIRRORED) / ".copier-answers.yml")
+    assert {key: recorded[key] for key in MIRRORED} == MIRRORED
+    assert not {"k3s_image", "registry_image", "arc_chart_repository", "runner_base_image"} & recorded.keys()
+    assert not {"mirrored_pins", "node_mirrors"} & recorded.keys()
+    plain = read_yaml(copy_project(tmp_path / "plain") / ".copier-answers.yml")
+    assert not MIRRORED.keys() & plain.keys()
+
+
 @pytest.mark.parametrize(("mode", "tag"), [("rootless", "v0.33.0-rootless"), ("privileged", "v0.34.0")])
 def test_buildkit_image_follows_its_mode(mode: str, tag: str) -> None:
     assert f":{tag}@sha256:" in complete({"buildkit_mode": mode})["buildkit_image"]
@@ -256,6 +321,11 @@ answer_sets = st.fixed_dictionaries(
         "ingress": st.sampled_from(["traefik", "none"]),
         "k3s_image": images,
         "registry_image": images,
+        "image_mirrors": st.dictionaries(
+            st.sampled_from(["docker.io", "ghcr.io", "quay.io:443", "x"]),
+            st.sampled_from(["mirror.example.com/a", "mirror:5000", "a.b:1/x/y", "$(a).b/c", "localhost", "a.b/"]),
+        ),
+        "image_mirrors_plain_http": st.lists(st.sampled_from(["mirror:5000", "a.b:1", "localhost"]), max_size=2),
     },
 )
 

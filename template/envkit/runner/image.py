@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from envkit.download import MIRROR_VARIABLE
 from envkit.environment import Environment
 from envkit.errors import CommandFailedError
+from envkit.mirrors import read_mirrors, split_host
 from envkit.paths import ROOT, just_command
 from envkit.process import capture, find_tool, stream
 from envkit.progress import Steps
@@ -190,6 +190,8 @@ def build_command(builder: Builder, image: RunnerImage, reference: str, folder: 
     if any(_is_on_this_machine(address) for address in _addresses(environment)):
         arguments.append("--network=host")
     first = ["buildah", "build", "--layers"] if builder == "buildah" else ["docker", "build"]
+    if builder == "buildah" and split_host(image.base)[0] in read_mirrors().plain_http:
+        first.append("--tls-verify=false")  # Docker's engine has a list of its own of such registries
     return [*first, *arguments, str(folder)]
 
 
@@ -257,7 +259,7 @@ def _push_command(builder: Builder, reference: str) -> list[str]:
 def _build_environment() -> dict[str, str]:
     """Mirrors and proxies of this machine; some programs know the variables in capitals only, others in small ones."""
     found = {name: os.environ[name] for name in _MIRRORS if os.environ.get(name)}
-    shared = os.environ.get(MIRROR_VARIABLE, "")
+    shared = read_mirrors().downloads
     if shared.startswith(
         ("https://", "http://")
     ):  # a mirror in a folder of this machine is not to be seen from a build

@@ -1,0 +1,135 @@
+"""Where images and downloads come from at a site with mirrors: the table `[mirrors]` of `environment.toml`.
+
+The only home of the rule by which a published name becomes that of its mirror. Nodes, BuildKit and charts have the
+mirrors in their own configurations, which the template writes of the same answers.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from envkit.errors import UserError
+from envkit.paths import ROOT
+
+DOWNLOAD_VARIABLE = "ENVKIT_DOWNLOAD_MIRROR"
+"""The environment variable that goes before the team's download mirror."""
+
+DOCKER_HUB = "docker.io"
+
+_LOAD_BALANCER = "ghcr.io/k3d-io/k3d-proxy"
+_TOOLS = "ghcr.io/k3d-io/k3d-tools"
+
+
+@dataclass(frozen=True)
+class Mirrors:
+    """The mirrors of this environment.
+
+    Attributes:
+        images: For a registry's host the place where its images lie, e.g. `mirror.example.com/dockerhub`.
+        plain_http: The hosts among them that speak plain HTTP.
+        downloads: The address below which programs are downloaded; empty for where each is published.
+    """
+
+    images: Mapping[str, str] = field(default_factory=dict)
+    plain_http: frozenset[str] = frozenset()
+    downloads: str = ""
+
+    @property
+    def hosts(self) -> list[str]:
+        """The hosts of the mirrors, each once."""
+        return sorted({mirror.partition("/")[0] for mirror in self.images.values()})
+
+    def image(self, name: str) -> str:
+        """The name by which an image or chart is pulled here: its mirror's, where its registry has one."""
+        host, path = split_host(name)
+        mirror = self.images.get(host)
+        return f"{mirror}/{path}" if mirror else name
+
+    def upstream(self, name: str) -> str:
+        """The published name of an image or chart that may be named by its mirror; the reverse of `image`."""
+        found = [(mirror, host) for host, mirror in self.images.items() if name.startswith(f"{mirror}/")]
+        if not found:
+            return "/".join(split_host(name))
+        mirror, host = max(found, key=lambda pair: len(pair[0]))  # one mirror may lie below another
+        return f"{host}{name.removeprefix(mirror)}"
+
+    def download(self, url: str) -> str:
+        """The address that is asked for a published file: `https://github.com/x` from below `downloads`."""
+        return f"{self.downloads.rstrip('/')}/{url.split('://', 1)[1]}" if self.downloads else url
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    images: dict[str, str] = {}
+    plain_http: list[str] = []
+    downloads: str = ""
+
+
+def read_mirrors(root: Path | None = None) -> Mirrors:
+    """The mirrors that `environment.toml` names, with this machine's own for downloads.
+
+    Raises UserError where the file is wrong.
+    """
+    path = (root or ROOT) / "environment.toml"
+    try:
+        table = _Table.model_validate(tomllib.loads(path.read_text(encoding="utf-8")).get("mirrors", {}))
+    except FileNotFoundError:
+        table = _Table()
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _not_right(path, str(error)) from error
+    except ValidationError as error:
+        why = "\n".join(f"mirrors.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise _not_right(path, why) from error
+    downloads = os.environ.get(DOWNLOAD_VARIABLE) or table.downloads
+    return Mirrors(table.images, frozenset(table.plain_http), downloads)
+
+
+def split_host(name: str) -> tuple[str, str]:
+    """The registry's host and the rest of an image's name, both as they are without abbreviation.
+
+    `registry:3` is `docker.io` and `library/registry:3`.
+    """
+    first, slash, rest = name.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        host, path = first, rest
+    else:
+        host, path = DOCKER_HUB, name
+    if host in ("index.docker.io", "registry-1.docker.io"):
+        host = DOCKER_HUB
+    return host, path if host != DOCKER_HUB or "/" in path else f"library/{path}"
+
+
+def helper_images(k3d_version: str) -> dict[str, str]:
+    """The images that k3d runs beside the nodes, by the variables that name them to k3d.
+
+    Args:
+        k3d_version: Version of the k3d that runs, without `v`; it asks for images of this tag.
+    """
+    tag = os.environ.get("K3D_HELPER_IMAGE_TAG") or k3d_version
+    mirrors = read_mirrors()
+    names = {"K3D_IMAGE_LOADBALANCER": _LOAD_BALANCER, "K3D_IMAGE_TOOLS": _TOOLS}
+    return {
+        variable: os.environ.get(variable) or mirrors.image(f"{repository}:{tag}")
+        for variable, repository in names.items()
+    }
+
+
+def k3d_variables() -> dict[str, str]:
+    """What k3d has to be told of the mirrors; empty where there is none for its own images."""
+    if split_host(_LOAD_BALANCER)[0] not in read_mirrors().images:
+        return {}
+    from envkit.tool_versions import tool_statuses
+
+    version = tool_statuses(["k3d"])[0].version
+    return helper_images(version) if version else {}
+
+
+def _not_right(path: Path, why: str) -> UserError:
+    return UserError(f"{path} is not right.", why, f"git -C {path.parent} diff {path.name}")
