@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from envkit.arc.commands import add_arc_commands
 from envkit.cluster_kubeconfigs import write_kubeconfigs
+from envkit.corporate_network import tell_programs
 from envkit.engine import Container, inspect
 from envkit.environment import load_environment
 from envkit.errors import UserError
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
+        tell_programs()
         status = run(arguments)
         sys.stdout.flush()
     except UserError as error:

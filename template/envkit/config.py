@@ -22,6 +22,18 @@ from dotenv.parser import parse_stream
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 
+from envkit.ca_bundle import read_ca_bundle
+from envkit.corporate_network import (
+    CA_PATH_IN_NODES,
+    DOTENV_KEYS,
+    CorporateNetwork,
+    ca_bundle_file,
+    corporate_network,
+    own_addresses,
+    proxy_variables,
+    read_own_ca_bundle,
+    read_proxies,
+)
 from envkit.environment import (
     ALL_INTERFACES,
     HASH_LABEL,
@@ -36,6 +48,7 @@ from envkit.environment import (
 from envkit.errors import UserError
 from envkit.overlay import is_set_in, local_file, merged, read_overlay
 from envkit.paths import ROOT
+from envkit.process import redact
 
 _PortNumber = Annotated[int, Field(ge=1, le=65535)]
 _UnprivilegedPort = Annotated[int, Field(ge=1024, le=65535)]
@@ -71,6 +84,7 @@ _OTHER_DOTENV_KEYS = (
     "GITHUB_CA_FILE",
     "GITHUB_CONFIG_URL",
     "GITHUB_TOKEN",
+    *DOTENV_KEYS,
 )
 """Lines of `.env` that other parts of the environment read; known here so that they are not taken for typing errors."""
 
@@ -140,8 +154,17 @@ class _Runtime(_Section):
     labels: list[dict[str, Any]] | None = None
 
 
+class _K3sArgument(_Section):
+    arg: str
+
+
+class _K3s(_Section):
+    extra_args: list[_K3sArgument] | None = None
+
+
 class _Options(_Section):
     k3d: dict[str, Any] | None = Field(default=None, alias="k3d")
+    k3s: _K3s | None = Field(default=None, alias="k3s")
     runtime: _Runtime | None = None
 
 
@@ -156,6 +179,7 @@ class _K3dConfig(_Section):
     ports: list[_Port] = []
     registries: _Registries
     options: _Options | None = None
+    subnet: str = ""
 
 
 def read_environment(root: Path = ROOT) -> Environment:
@@ -168,7 +192,8 @@ def read_environment(root: Path = ROOT) -> Environment:
     document, local = _read_k3d_yaml(path), read_overlay(local_file(path))
     _refuse_unknown(local, local_file(path))
     document = merged(document, local, local_file(path))
-    overrides = _read_dotenv(root / ".env")
+    dotenv = _dotenv_values(root / ".env")
+    overrides = _overrides(dotenv, root / ".env")
     effective = _apply(overrides, document)
     settings = _read_settings(root / "environment.toml")
     config = _validate(effective, path, local)
@@ -192,6 +217,7 @@ def read_environment(root: Path = ROOT) -> Environment:
         ),
         lens=overrides.LENS or settings.ide.lens,
         effective=_with_shared_registry(effective) if settings.registry.shared else effective,
+        corporate=_corporate_network(config, dotenv, root),
     )
 
 
@@ -211,9 +237,10 @@ def k3d_input(environment: Environment, root: Path = ROOT) -> str:
         *(runtime.get("labels") or []),
         *({"label": f"{key}={value}", "nodeFilters": ["server:0"]} for key, value in labels.items()),
     ]
+    _add_corporate_network(document, environment, root)
     text = yaml.safe_dump(document, sort_keys=False)
     if "$" in text:
-        line = next(line.strip() for line in text.splitlines() if "$" in line)
+        line = redact(next(line.strip() for line in text.splitlines() if "$" in line))
         raise UserError(
             f"{' or '.join(_k3d_files(root))} contains a dollar sign.",
             f"k3d replaces every $name in its configuration by a variable, without a way to escape it: {line}",
@@ -240,8 +267,7 @@ def _read_k3d_yaml(path: Path) -> dict[str, Any]:
     return document
 
 
-def _read_dotenv(path: Path) -> Overrides:
-    values = _dotenv_values(path)
+def _overrides(values: dict[str, str], path: Path) -> Overrides:
     known = [*Overrides.model_fields, *_OTHER_DOTENV_KEYS]
     for key in values:
         nearest = difflib.get_close_matches(key.upper(), known, n=1, cutoff=0.8)
@@ -274,6 +300,33 @@ def _dotenv_values(path: Path) -> dict[str, str]:
         if binding.key and (value := (binding.value or "").strip()):
             values[binding.key] = value
     return values
+
+
+def _corporate_network(config: _K3dConfig, dotenv: dict[str, str], root: Path) -> CorporateNetwork:
+    file = ca_bundle_file(dotenv, root)
+    k3s = config.options.k3s if config.options else None
+    own = own_addresses(
+        cluster=config.metadata.name,
+        registry=config.registries.create.name,
+        servers=config.servers,
+        agents=config.agents,
+        arguments=[argument.arg for argument in (k3s.extra_args if k3s else None) or []],
+        subnet=config.subnet,
+    )
+    return corporate_network(read_proxies(dotenv), own, read_ca_bundle(file) if file else None, config.metadata.name)
+
+
+def _add_corporate_network(document: dict[str, Any], environment: Environment, root: Path) -> None:
+    """Gives the nodes the certificates and the proxy."""
+    nodes = ["server:*", *(["agent:*"] if environment.agents else [])]
+    bundle = read_own_ca_bundle(root) if environment.corporate.ca_sha256 else None
+    if bundle:
+        file = {"description": "authorities", "source": bundle.text, "destination": CA_PATH_IN_NODES}
+        document["files"] = [*(document.get("files") or []), file | {"nodeFilters": nodes}]
+    variables = {key: value for key, value in proxy_variables(environment, root).items() if key.isupper()}
+    if variables:
+        env = [{"envVar": f"{key}={value}", "nodeFilters": nodes} for key, value in variables.items()]
+        document["env"] = [*(document.get("env") or []), *env]
 
 
 class _Ide(BaseModel):

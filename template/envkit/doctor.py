@@ -39,6 +39,7 @@ def diagnose() -> list[Check]:
             own = preflight.own_published_ports(observation)
         except UserError as error:  # the engine went away, or refuses to describe one of its objects
             checks.append(Check("Docker", Verdict.FAIL, f"{error.what} {error.why}", error.next_step))
+    checks += preflight.check_corporate_network(environment)
     checks += preflight.check_inotify()
     checks += preflight.check_ports(environment.ports, own, others)
     checks.append(_check_registry_name(f"{environment.registry.name}.localhost"))

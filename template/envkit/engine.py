@@ -145,15 +145,22 @@ def _published(bindings: Mapping[str, Any]) -> Iterator[Published]:
                 yield Published(entry.get("HostIp") or ALL_INTERFACES, int(number), int(target), protocol or "tcp")
 
 
-def docker(*arguments: str, timeout: float | None = TIMEOUT, stdin: str | None = None) -> str:
-    """Runs a docker command and returns its output.
+def docker(
+    *arguments: str,
+    timeout: float | None = TIMEOUT,
+    stdin: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> str:
+    """Runs a docker command and returns its output; `env` are variables for the command itself.
 
     Raises:
         UserError: Docker is not installed, not running or not permitted; says what to start.
         CommandFailedError: The engine answers, and refuses this command.
     """
     try:
-        return capture(["docker", *arguments], timeout=timeout, stdin=stdin, next_step=f"{just_command()} doctor")
+        return capture(
+            ["docker", *arguments], timeout=timeout, stdin=stdin, env=env, next_step=f"{just_command()} doctor"
+        )
     except CommandFailedError as error:
         raise _explained(error, arguments[0]) from error
 

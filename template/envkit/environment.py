@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from envkit.ca_bundle import TEAM_FILE
+from envkit.corporate_network import CorporateNetwork
 from envkit.errors import UserError
 from envkit.paths import ROOT, state_dir
 
@@ -36,8 +39,10 @@ ALL_INTERFACES = "0.0.0.0"  # noqa: S104
 _REGISTRY_INTERNAL_PORT = 5000
 _HIGHEST_PORT = 65535
 _MAPPING = re.compile(r"(?:(?:(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):)?(\d+):)?(\d+)(?:/[a-z]+)?")
-_FILES = ("k3d.yaml", "k3d.local.yaml", "environment.toml", ".env")
-_CODE = ("config.py", "environment.py", "overlay.py")
+_FILES = ("k3d.yaml", "k3d.local.yaml", "environment.toml", ".env", TEAM_FILE)
+_CODE = ("config.py", "environment.py", "overlay.py", "ca_bundle.py", "corporate_network.py")
+_SHELL = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+_CHOSEN_BUNDLE = re.compile(rb"""^\s*(?:export\s+)?CA_BUNDLE\s*=\s*["']?([^"'\n]+)""", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,7 @@ class Environment:
         registry: The image registry.
         lens: Which Kubernetes IDE the developer wants.
         effective: The whole configuration for k3d, without envkit's labels.
+        corporate: Proxies and authorities of a company's network.
     """
 
     cluster: str
@@ -117,6 +123,7 @@ class Environment:
     registry: Registry
     lens: Lens
     effective: dict[str, Any]
+    corporate: CorporateNetwork = field(default_factory=CorporateNetwork)
 
     @property
     def context(self) -> str:
@@ -139,9 +146,15 @@ class Environment:
         return f"k3d-{self.cluster}-images"
 
     @property
+    def described(self) -> dict[str, Any]:
+        """All that a cluster is made from, without secrets: a cluster that was made from something else has drifted."""
+        network = self.corporate.described()
+        return self.effective | {"corporateNetwork": network} if network else self.effective
+
+    @property
     def config_hash(self) -> str:
-        """Identifies the effective configuration; 16 hexadecimal digits."""
-        return hashlib.sha256(canonical_json(sorted(flattened(self.effective))).encode()).hexdigest()[:16]
+        """Identifies what a cluster is made from; 16 hexadecimal digits."""
+        return hashlib.sha256(canonical_json(sorted(flattened(self.described))).encode()).hexdigest()[:16]
 
     def port(self, variable: str) -> int | None:
         """The port that a name in `.env` stands for, e.g. `HTTP_PORT`."""
@@ -206,12 +219,18 @@ def load_environment(root: Path = ROOT) -> Environment:
 
 
 def _fingerprint(root: Path) -> str:
-    """Changes with the files, and with the code that reads them."""
+    """Changes with the files, with the code that reads them, and with the proxies of the shell."""
     digest = hashlib.sha256()
     code = Path(__file__).parent
-    for path in (*(root / name for name in _FILES), *(code / name for name in _CODE)):
+    paths = [*(root / name for name in _FILES), *(code / name for name in _CODE)]
+    dotenv = root / ".env"
+    if dotenv.is_file() and (chosen := _CHOSEN_BUNDLE.search(dotenv.read_bytes())):
+        paths.append(root / Path(os.fsdecode(chosen[1].strip())).expanduser())
+    for path in paths:
         content = path.read_bytes() if path.is_file() else b""
         digest.update(f"{path.name} {len(content)} ".encode() + content)
+    for name in (name for key in _SHELL for name in (key, key.lower())):
+        digest.update(f"{name}={os.environ.get(name, '')} ".encode())
     return digest.hexdigest()
 
 
@@ -224,6 +243,8 @@ def _recall(memory: Path, key: str) -> Environment | None:
         registry = values["registry"]
         values["registry"] = Registry(**registry | {"mounts": tuple(registry["mounts"])})
         values["ports"] = tuple(PortUse(**use) for use in values["ports"])
+        lists = {key: tuple(values["corporate"][key]) for key in ("ca_names", "no_proxy")}
+        values["corporate"] = CorporateNetwork(**values["corporate"] | lists)
         return Environment(**values)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 
-from envkit.engine import Container, docker, remove_containers
+from envkit.corporate_network import CA_PATH_IN_NODES
+from envkit.engine import Container, docker, read_file, remove_containers, write_file
 from envkit.errors import UserError
 from envkit.load_balancer import run_load_balancer_container, update_targets
 from envkit.observation import Observation
@@ -56,7 +57,7 @@ def add_missing_parts(session: Session, observation: Observation, assessment: As
                 balancer_is_missing = True
             _forget_lost_nodes(session, server)
             for _ in range(number):
-                _add_agent(session, step)
+                _add_agent(session, server, step)
             if not balancer_is_missing:
                 update_targets(session.environment, session.containers()[0])
         actions.append(f"added {agents}")
@@ -76,10 +77,22 @@ def _add_registry(session: Session, observation: Observation) -> str:
             ensure_shared_registry(session)
         return "joined the shared registry"
     with session.steps.step("Making the registry anew"):
-        remove_containers([observation.registry.name] if observation.registry else [])
-        run_registry_container(session.environment)
-        wait_until_it_answers(session.environment.registry, _REGISTRY_SECONDS)
+        _make_registry(session, observation.registry)
     return "made the registry anew"
+
+
+def _make_registry(session: Session, present: Container | None) -> None:
+    remove_containers([present.name] if present else [])
+    run_registry_container(session.environment)
+    wait_until_it_answers(session.environment.registry, _REGISTRY_SECONDS)
+
+
+def replace_new_registry(session: Session) -> None:
+    """Makes the registry that k3d has just made once more, with what k3d has no settings for: proxy and authorities."""
+    nodes, registry = session.containers()
+    _make_registry(session, registry)
+    if server := next((node for node in nodes if node.role == "server"), None):
+        correct_dns_records(session, server)
 
 
 def _forget_lost_nodes(session: Session, server: Container) -> None:
@@ -127,10 +140,15 @@ def _kubectl_inside(server: Container, *arguments: str) -> str:
             time.sleep(_POLL)
 
 
-def _add_agent(session: Session, step: Step) -> None:
+def _add_agent(session: Session, server: Container, step: Step) -> None:
     present = {node.name for node in session.containers()[0]}
     # k3d appends -0 to the name that it is given, so only the first agent can get its old name back.
     prefix = f"{session.environment.cluster}-agent"
     names = (prefix if i == 0 else f"{prefix}-{i}" for i in range(_MOST_AGENTS))
     name = next(name for name in names if not {f"k3d-{name}", f"k3d-{name}-0"} & present)
     session.k3d(step, "node", "create", name, "--cluster", session.environment.cluster, "--role", "agent", "--wait")
+    if authorities := read_file(server.name, CA_PATH_IN_NODES):
+        # k3d gives a new node the variables of the others, and not their files.
+        node = next(node.name for node in session.containers()[0] if node.name not in present)
+        write_file(node, CA_PATH_IN_NODES, authorities, below="/")
+        docker("restart", node, timeout=60)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from envkit.ca_bundle import CaBundle, describe
 from envkit.config import k3d_input
+from envkit.corporate_network import proxy_endpoint, read_own_ca_bundle
 from envkit.engine import docker, inspect
 from envkit.environment import Environment, PortUse
 from envkit.errors import UserError
@@ -22,6 +26,7 @@ from envkit.ports import change_hint, free_port_for, is_busy, is_own_address, ow
 _MEMORY_BASE, _MEMORY_AGENT = 2 * 2**30, 2**29
 _INOTIFY = {"max_user_instances": 512, "max_user_watches": 65536}
 _DISK_FREE = 10 * 2**30
+_PROXY_SECONDS = 2.0
 
 
 class Verdict(StrEnum):
@@ -210,6 +215,45 @@ def check_config(environment: Environment) -> Check:
         return Check("k3d.yaml", Verdict.FAIL, f"{error.what} {error.why}", error.next_step)
     servers = "1 server" if environment.servers == 1 else f"{environment.servers} servers"
     return Check("k3d.yaml", Verdict.OK, f"{servers}, {environment.agents} agents, {environment.image}")
+
+
+def check_corporate_network(environment: Environment, root: Path = ROOT) -> list[Check]:
+    """The authorities are valid, and the proxy is there; nothing where neither is set."""
+    network = environment.corporate
+    checks = []
+    if network.ca_file and (bundle := read_own_ca_bundle(root)):
+        checks.append(_check_authorities(bundle))
+    addresses = dict.fromkeys(filter(None, (network.http_proxy, network.https_proxy)))
+    checks += [_check_proxy(url, network.credentials) for url in addresses]
+    names = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
+    if not network.has_proxy and any(os.environ.get(name) for name in names):
+        detail = "this shell has one, and the cluster none"
+        checks.append(Check("Proxy", Verdict.WARN, detail, "PROXY_FROM_SHELL=yes   (a line in .env)"))
+    return checks
+
+
+def _check_authorities(bundle: CaBundle) -> Check:
+    expired, expiring = bundle.expired(), bundle.expiring()
+    renew = f"Ask those who keep your network for the new certificates, and put them into {bundle.path}"
+    if len(expired) == len(bundle.authorities):
+        return Check("CA bundle", Verdict.FAIL, f"{bundle.path}: all have expired: {describe(expired)}", renew)
+    if expired:
+        return Check("CA bundle", Verdict.WARN, f"{bundle.path}: expired: {describe(expired)}", renew)
+    if expiring:
+        return Check("CA bundle", Verdict.WARN, f"{bundle.path}: expire soon: {describe(expiring)}", renew)
+    return Check("CA bundle", Verdict.OK, f"{bundle.path}: {describe(bundle.authorities)}")
+
+
+def _check_proxy(url: str, credentials: str) -> Check:
+    host, port = proxy_endpoint(url)
+    shown = f"{url}{' with a password' if credentials else ''}"
+    try:
+        socket.create_connection((host, port), timeout=_PROXY_SECONDS).close()
+    except OSError as error:
+        # Not a failure: a name may be known in the cluster's network alone, and a VPN may come later.
+        why = f"{shown} does not answer this machine: {error.strerror or error}"
+        return Check("Proxy", Verdict.WARN, why, "Correct HTTP_PROXY and HTTPS_PROXY in .env, or connect the VPN")
+    return Check("Proxy", Verdict.OK, f"{shown} answers")
 
 
 def check_leftovers(environment: Environment, observation: Observation) -> list[Check]:

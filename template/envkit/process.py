@@ -21,6 +21,7 @@ _K3D_KEPT = re.compile(r"K3D_(IMAGE_|HELPER_IMAGE_TAG$|FIX_|LOG_)")
 _TOKEN = re.compile(
     r"(?i)((?:token|password|secret|client-key-data)[\"']?\s*[=:]\s*[\"']?|--token\s+|authorization:\s*\w+\s+)[^\s\"',}]+"
 )
+_CREDENTIALS = re.compile(r"(?i)(https?://)[^\s/@\"']+@")
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 _PRIVATE_KEY_BEGIN = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 _PRIVATE_KEY_END = re.compile(r"-----END [A-Z ]*PRIVATE KEY-----")
@@ -57,8 +58,9 @@ def require_tool(name: str) -> str:
 
 
 def redact(text: str) -> str:
-    """The text without cluster tokens, passwords and private keys."""
-    return _TOKEN.sub(r"\1***", _PRIVATE_KEY.sub("*** private key ***", text))
+    """The text without cluster tokens, passwords, private keys and what stands before the host of an address."""
+    text = _CREDENTIALS.sub(r"\1***@", _PRIVATE_KEY.sub("*** private key ***", text))
+    return _TOKEN.sub(r"\1***", text)
 
 
 def capture(

@@ -16,7 +16,7 @@ from envkit.cluster_kubeconfigs import kubeconfigs_are_current, refresh_host_kub
 from envkit.creation_marker import read_marker, write_marker
 from envkit.engine import docker, k3d_containers, remove_containers
 from envkit.errors import UserError
-from envkit.missing_parts import add_missing_parts, correct_dns_records
+from envkit.missing_parts import add_missing_parts, correct_dns_records, replace_new_registry
 from envkit.observation import Observation, observe
 from envkit.ownership import refuse_clashes
 from envkit.paths import just_command
@@ -200,6 +200,8 @@ class Reconciler:
                 ensure_shared_registry(self._session)
             stdin = k3d_input(self._environment)
             self._session.k3d(step, "cluster", "create", "--config", "-", stdin=stdin)
+            if self._environment.corporate.described() and not self._environment.registry.shared:
+                replace_new_registry(self._session)
         self._created = True
         self._actions.append("created the cluster")
 
@@ -251,6 +253,7 @@ class Reconciler:
             if action == "created":
                 checks.append(preflight.check_config(self._environment))
                 checks += preflight.check_resources(self._environment)
+                checks += preflight.check_corporate_network(self._environment)
                 checks += preflight.check_inotify()
             if action != "started":
                 checks += preflight.check_shared_registry(self._environment, observation)
@@ -287,7 +290,7 @@ class Reconciler:
                 if self._publishing is None or self._publishing.exception():
                     self._publish_registry()
                 known = server.config_hash == self._environment.config_hash
-                write_marker(server.name, self._environment.effective if known else {})
+                write_marker(server.name, self._environment.described if known else {})
         remember_verified(self._environment.cluster, observation.nodes)
 
     def _publish_registry(self) -> None:
@@ -314,7 +317,7 @@ class Reconciler:
 
     def _outcome(self, observation: Observation, assessment: Assessment) -> Outcome:
         server = observation.server
-        drift = drift_between(_created_from(observation), self._environment.effective) if assessment.drifted else []
+        drift = drift_between(_created_from(observation), self._environment.described) if assessment.drifted else []
         return Outcome(tuple(self._actions), tuple(drift), unknown_origin=bool(server and not server.config_hash))
 
     def _cannot_repair(self, assessment: Assessment) -> UserError:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from envkit.engine import CLUSTER_LABEL, ROLE_LABEL, docker, inspect
+from envkit.corporate_network import CA_PATH_IN_NODES, proxy_variables, read_own_ca_bundle
+from envkit.engine import CLUSTER_LABEL, ROLE_LABEL, docker, inspect, write_file
 from envkit.environment import SHARED_LABEL, Environment, Registry
 from envkit.errors import CommandFailedError, UserError
 from envkit.paths import just_command
@@ -24,6 +25,7 @@ _MANIFESTS = (
     " application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
 )
 _DATA = "/var/lib/registry"
+_PROXY_KEYS = ("remoteURL", "username", "password")
 
 
 @dataclass(frozen=True)
@@ -129,18 +131,31 @@ def run_registry_container(environment: Environment) -> None:
         "k3s.registry.port.internal": "5000",
         **({SHARED_LABEL: "shared"} if registry.shared else {}),
     }
+    variables = {**_proxy_of(environment), **proxy_variables(environment)}
+    bundle = read_own_ca_bundle() if environment.corporate.ca_sha256 else None
     docker(
-        "run",
-        "--detach",
+        *(("create",) if bundle else ("run", "--detach")),
         f"--name={registry.name}",
         "--restart=unless-stopped",
         *([] if registry.shared else [f"--network={environment.network}"]),
         f"--publish={registry.address}:{registry.port}:5000",
         *(f"--volume={mount}" for mount in registry.mounts),
         *(f"--label={key}={value}" for key, value in labels.items()),
+        # Names alone: Docker takes the values from its environment, so a password is not in the command.
+        *(f"--env={name}" for name in variables),
         registry.image,
         timeout=300,
+        env=variables,
     )
+    if bundle:
+        write_file(registry.name, CA_PATH_IN_NODES, bundle.text.encode(), below="/")
+        docker("start", registry.name, timeout=60)
+
+
+def _proxy_of(environment: Environment) -> dict[str, str]:
+    """What the registry passes on and keeps a copy of, where `k3d.yaml` makes it a pull-through cache."""
+    proxy = ((environment.effective.get("registries") or {}).get("create") or {}).get("proxy") or {}
+    return {f"REGISTRY_PROXY_{key.upper()}": str(proxy[key]) for key in _PROXY_KEYS if proxy.get(key)}
 
 
 def registry_name(configuration: Mapping[str, Any]) -> str:

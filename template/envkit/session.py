@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 
 from envkit.engine import Container, k3d_containers
 from envkit.environment import Environment
@@ -45,14 +46,16 @@ class Session:
 
         k3d sees this environment's kubeconfig only: it would rewrite the developer's own when it deletes a cluster.
         """
-        stream(
-            ["k3d", *arguments],
-            lambda line: step.note(_message(line)),
-            env={"KUBECONFIG": str(self.kubeconfigs.host), **k3d_variables()},
-            stdin=stdin,
-            pass_fds=[self.lock_fd],
-            next_step=f"{just_command()} doctor   (then: {just_command()} create)",
-        )
+        # k3d leaves a copy of its configuration among the temporary files, and a proxy's password may be in it.
+        with TemporaryDirectory(prefix="envkit-k3d-") as folder:
+            stream(
+                ["k3d", *arguments],
+                lambda line: step.note(_message(line)),
+                env={"KUBECONFIG": str(self.kubeconfigs.host), "TMPDIR": folder, **k3d_variables()},
+                stdin=stdin,
+                pass_fds=[self.lock_fd],
+                next_step=f"{just_command()} doctor   (then: {just_command()} create)",
+            )
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Runs kubectl on this cluster and returns its output; CommandFailedError where it fails."""

@@ -59,7 +59,7 @@ def assess(observation: Observation, environment: Environment, created_from: Map
     if not observation.nodes and (observation.registry is None or environment.registry.shared):
         return Assessment(State.ABSENT)
     drifted = is_drifted(observation, environment)
-    missing = _missing(observation, environment, created_from or environment.effective)
+    missing = _missing(observation, environment, created_from or environment.described)
     if missing:
         unjoined = _unjoined(observation, environment)
         reasons = _missing_sentences({k: n for k, n in missing.items() if k != "registry" or not unjoined}) + unjoined

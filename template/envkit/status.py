@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from envkit.corporate_network import as_json
 from envkit.creation_marker import read_marker
 from envkit.engine import Container
 from envkit.environment import Environment
@@ -73,6 +74,7 @@ class Status:
         ports: Purpose and address of each port on this machine.
         registry: Name in manifests, state, number of repositories, bytes.
         kubeconfigs: The three files.
+        corporate_network: Authorities and proxies of the configuration, without passwords; None for none.
         ingress: Address of the cluster's HTTP entry on this machine; empty where it has none.
         drift: What has changed in the configuration since the cluster was made.
         next_step: The command to run next; empty where all is well.
@@ -88,6 +90,7 @@ class Status:
     ports: dict[str, str]
     registry: dict[str, Any]
     kubeconfigs: tuple[KubeconfigStatus, ...]
+    corporate_network: dict[str, Any] | None
     ingress: str
     drift: tuple[str, ...]
     next_step: str
@@ -109,7 +112,7 @@ def gather(environment: Environment) -> Status:
         observation,
         state=assessment.state,
         reasons=assessment.reasons,
-        drift=drift_between(created_from, environment.effective) if drifted else [],
+        drift=drift_between(created_from, environment.described) if drifted else [],
     )
 
 
@@ -139,11 +142,19 @@ def print_table(status: Status) -> None:
         current = {True: "current", False: f"not current ({just_command()} kubeconfig)", None: "not checked"}
         word = current[file.current] if file.present else "missing"
         table.add_row("Kubeconfigs" if not index else "", f"{file.path}  {word}")
+    for index, line in enumerate(_network_lines(status.corporate_network or {})):
+        table.add_row("Network" if not index else "", plain(line))
     for index, line in enumerate(status.drift):
         table.add_row("Drift" if not index else "", f"[yellow]{plain(line)}[/]")
     if status.next_step:
         table.add_row("Next", f"[bold]{plain(status.next_step)}[/]")
     print_report(table)
+
+
+def _network_lines(network: dict[str, Any]) -> list[str]:
+    lines = [f"{network['ca_bundle']}  {', '.join(network['authorities'])}"] if network.get("ca_bundle") else []
+    proxies = dict.fromkeys(network[key] for key in ("http_proxy", "https_proxy") if network.get(key))
+    return lines + [f"proxy {url}" for url in proxies]
 
 
 def _registry_line(registry: dict[str, Any]) -> str:
@@ -184,6 +195,7 @@ def _status(
             "bytes": use.bytes if use else None,
         },
         kubeconfigs=_kubeconfigs(environment, api_answers=ready is not None),
+        corporate_network=as_json(environment.corporate),
         ingress=f"http://localhost:{http}" if http else "",
         drift=tuple(drift),
         next_step=next_step or _next_step(state, drift),

@@ -276,6 +276,7 @@ KEYS = {
     "ports",
     "registry",
     "kubeconfigs",
+    "corporate_network",
     "ingress",
     "drift",
     "next_step",

@@ -1,0 +1,155 @@
+"""An environment behind a proxy that asks for a password, with registries whose authority only the company knows.
+
+The registries and all that talks to them are real; the proxy is a small one in this process, and knows names that
+nothing else knows. One cluster serves all tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+from certificates import Authority, new_authority
+from e2e.conftest import NewEnvironment
+from e2e.corporate_site import ForwardProxy, TlsRegistry, forward_proxy, push, tls_registry
+from e2e.generated import Finished, Generated
+from e2e.machine import docker, wait_until
+from e2e.workload import HELLO_IMAGE, image_name, pull, push_hello
+
+pytestmark = pytest.mark.e2e
+
+COMPANY, STRANGER = "images.corp.example", "images.stranger.example"
+
+
+@dataclass
+class Site:
+    """The environment and what is around it.
+
+    Attributes:
+        environment: The environment, created.
+        proxy: The company's proxy.
+        authority: The company's authority.
+        stranger: A registry of an authority that the company does not know.
+        image: The path of an image that both registries have.
+        printed: Everything that was printed.
+    """
+
+    environment: Generated
+    proxy: ForwardProxy
+    authority: Authority
+    stranger: TlsRegistry
+    image: str
+    printed: list[str] = field(default_factory=list)
+
+    def envkit(self, *arguments: str) -> Finished:
+        """Runs a recipe's program and keeps what it prints."""
+        done = self.environment.envkit(*arguments)
+        self.printed.append(done.output)
+        return done
+
+
+@pytest.fixture(scope="module")
+def site(new_environment: NewEnvironment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The company's site, with the cluster created there."""
+    folder = tmp_path_factory.mktemp("site")
+    environment = new_environment(arc=False)
+    config = yaml.safe_load((environment.root / "k3d.yaml").read_text(encoding="utf-8"))
+    registry_image = config["registries"]["create"]["image"]
+    authority, stranger = new_authority(), new_authority("Stranger")
+    image = f"hello:{secrets.token_hex(4)}"
+    with (
+        forward_proxy() as proxy,
+        tls_registry(authority, COMPANY, registry_image, folder / "company") as company,
+        tls_registry(stranger, STRANGER, registry_image, folder / "stranger") as foreign,
+    ):
+        proxy.routes = {COMPANY: company.port, STRANGER: foreign.port}
+        push(HELLO_IMAGE, company, image)
+        push(HELLO_IMAGE, foreign, image)
+        mirrors = yaml.safe_load(config["registries"]["config"])
+        mirrors["mirrors"] |= {host: {"endpoint": [f"https://{host}"]} for host in (COMPANY, STRANGER)}
+        local = {"registries": {"config": yaml.safe_dump(mirrors)}}
+        (environment.root / "k3d.local.yaml").write_text(yaml.safe_dump(local), encoding="utf-8")
+        (environment.root / "ca-bundle.pem").write_text(authority.pem, encoding="ascii")
+        (environment.root / ".env").write_text(f"HTTPS_PROXY={proxy.url}\n", encoding="utf-8")
+        site = Site(environment, proxy, authority, foreign, image)
+        site.envkit("create")
+        yield site
+
+
+def test_nodes_pull_through_the_proxy_from_a_registry_of_the_companys_authority(site: Site) -> None:
+    site.proxy.passed.clear()
+
+    pull(site.environment, f"{COMPANY}/{site.image}")
+
+    assert set(site.proxy.passed) == {f"{COMPANY}:443"}
+
+
+def test_a_registry_of_another_authority_stays_untrusted(site: Site) -> None:
+    environment, pod = site.environment, "stranger"
+    environment.kubectl("run", pod, f"--image={STRANGER}/{site.image}", "--restart=Never")
+    try:
+        wait_until("the pull fails", lambda: "ErrImagePull" in environment.kubectl("get", "pod", pod))
+    finally:
+        environment.kubectl("delete", "pod", pod, "--now", "--wait=false")
+    # The message that Kubernetes shows is that of the last place where k3s looks; the other end tells the cause.
+    assert f"{STRANGER}:443" in site.proxy.passed
+    assert "TLS handshake error" in site.stranger.log()
+    assert "bad certificate" in site.stranger.log()
+
+
+def test_the_environments_own_registry_is_reached_without_the_proxy(site: Site) -> None:
+    name = push_hello(site.environment)
+    passed, refused = list(site.proxy.passed), list(site.proxy.refused)
+
+    for host in ("{registry}.localhost:{port}", "{registry}:5000"):
+        pull(site.environment, image_name(site.environment, name, host))
+
+    assert (site.proxy.passed, site.proxy.refused) == (passed, refused)
+    # Nor did anything else of the cluster ever ask it: nodes, API and pods find each other.
+    assert {target.partition(":")[0] for target in site.proxy.passed} <= {COMPANY, STRANGER}
+    assert site.proxy.refused == []
+
+
+def test_a_changed_authority_is_drift(site: Site) -> None:
+    bundle = site.environment.root / "ca-bundle.pem"
+    assert json.loads(site.envkit("status", "--json").stdout)["drift"] == []
+    bundle.write_text(site.authority.pem + new_authority("Second").pem, encoding="ascii")
+    try:
+        drift = json.loads(site.envkit("status", "--json").stdout)["drift"]
+        assert [line.partition(":")[0] for line in drift] == ["corporateNetwork.caBundle"]
+    finally:
+        bundle.write_text(site.authority.pem, encoding="ascii")
+
+
+def test_the_password_is_in_no_output_label_or_file_of_others(site: Site) -> None:
+    environment, password = site.environment, site.proxy.password
+    site.envkit("status")
+    site.printed.append(environment.envkit("doctor", expect=None).output)
+
+    assert "Example Corp Root" in "".join(site.printed)
+    assert f"http://***@host.k3d.internal:{site.proxy.port}" in "".join(site.printed)
+    assert password not in "".join(site.printed)
+    labels = docker("inspect", "--format", "{{json .Config.Labels}}", *environment.containers())
+    assert environment.project in labels
+    assert password not in labels
+    holders = [path for path in _files(environment.root.parent) if password.encode() in path.read_bytes()]
+    assert holders == [environment.root / ".env"]
+    leftovers = Path(os.environ.get("TMPDIR", "/tmp")).glob("*k3d-*")
+    assert not [path for path in leftovers for file in _files(path) if password.encode() in file.read_bytes()]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    if folder.is_file():
+        yield folder
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in (".venv", ".git")]
+        for name in names:
+            path = Path(parent, name)
+            if path.is_file() and not path.is_symlink():
+                yield path
