@@ -32,7 +32,7 @@ DOTENV_KEYS = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PROXY_FROM_SHELL", "CA_
 """The lines of `.env` that are read here."""
 
 _PROXY_KEYS = ("HTTP_PROXY", "HTTPS_PROXY")
-_LOCAL = ("localhost", "127.0.0.0/8", "::1", ".localhost")
+_LOCAL = ("localhost", "127.0.0.1", "127.0.0.0/8", "::1", ".localhost")
 _IN_CLUSTER = (".svc", ".cluster.local", "host.k3d.internal")
 _DOCKER_RANGES = ("172.16.0.0/12", "192.168.0.0/16")
 """From these Docker takes the addresses of networks unless it is told otherwise; nodes call each other by address."""

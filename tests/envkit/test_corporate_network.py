@@ -317,7 +317,14 @@ def test_programs_that_are_called_use_the_proxy_and_not_for_this_machine(tmp_pat
     tell_programs(write_repo(tmp_path, dotenv=f"HTTPS_PROXY={PROXY}\nNO_PROXY=.example.com\n"), variables)
 
     assert variables["HTTPS_PROXY"] == PROXY
-    assert variables["NO_PROXY"].split(",") == ["localhost", "127.0.0.0/8", "::1", ".localhost", ".example.com"]
+    assert variables["NO_PROXY"].split(",") == [
+        "localhost",
+        "127.0.0.1",
+        "127.0.0.0/8",
+        "::1",
+        ".localhost",
+        ".example.com",
+    ]
 
 
 @pytest.mark.parametrize("dotenv", ["HTTPS_PROXY=ftp://x\n", "CA_BUNDLE=nowhere.pem\n", "HTTPS_PROXY\n", ""])
