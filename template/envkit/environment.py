@@ -15,12 +15,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from envkit.ca_bundle import TEAM_FILE
 from envkit.corporate_network import CorporateNetwork
 from envkit.errors import UserError
-from envkit.paths import ROOT, state_dir
+from envkit.paths import ROOT, just_command, state_dir
+
+if TYPE_CHECKING:
+    from envkit.images import Images
 
 Lens = Literal["openlens", "freelens", "none"]
 
@@ -37,6 +40,9 @@ ALL_INTERFACES = "0.0.0.0"  # noqa: S104
 """What Docker and k3d take where a port is given without an address; only compared with here."""
 
 _REGISTRY_INTERNAL_PORT = 5000
+_SERVICE_RANGE = "10.43.0.0/16"
+"""Addresses of the cluster's services, as k3s gives them."""
+
 _HIGHEST_PORT = 65535
 _MAPPING = re.compile(r"(?:(?:(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):)?(\d+):)?(\d+)(?:/[a-z]+)?")
 _FILES = ("k3d.yaml", "k3d.local.yaml", "environment.toml", ".env", TEAM_FILE)
@@ -126,9 +132,48 @@ class Environment:
     corporate: CorporateNetwork = field(default_factory=CorporateNetwork)
 
     @property
+    def name(self) -> str:
+        """Name of the cluster, as `cluster.Cluster` has it."""
+        return self.cluster
+
+    @property
     def context(self) -> str:
         """Name of the kubeconfig context, and prefix of all that k3d makes for the cluster."""
         return f"k3d-{self.cluster}"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The kubeconfig for tools on this machine."""
+        from envkit.kubeconfig import kubeconfig_paths
+
+        return kubeconfig_paths(self.context).host
+
+    @property
+    def images(self) -> Images:
+        """Where images of the cluster are kept: the environment's registry."""
+        from envkit.images import OwnImages
+
+        return OwnImages(self.registry)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Names and ranges of addresses inside the cluster, which no proxy reaches."""
+        return (_SERVICE_RANGE, *(name.partition(":")[0] for name in self.registry.cluster_names))
+
+    @property
+    def node_container(self) -> str:
+        """Name of the first server's container."""
+        return f"k3d-{self.cluster}-server-0"
+
+    @property
+    def how_to_reach(self) -> str:
+        """What to run where the API does not answer."""
+        return f"{just_command()} create"
+
+    @property
+    def how_to_upgrade(self) -> str:
+        """What to do where Kubernetes is too old."""
+        return f"Raise `image` in k3d.yaml, then: {just_command()} delete && {just_command()} create"
 
     @property
     def network(self) -> str:

@@ -64,11 +64,11 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Place:
 
     def has_image(*_: Any) -> bool:
         if place.image is None:
-            raise UserError("The registry does not answer.")
+            raise UserError("The registry does not answer.", "", "just create")
         return place.image
 
     monkeypatch.setattr(arc_preflight, "capture", helm)
-    monkeypatch.setattr(arc_preflight, "has_image", has_image)
+    monkeypatch.setattr("envkit.images.has_image", has_image)
     monkeypatch.setattr(
         arc_preflight,
         "docker",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e.arc_lab import GitHub, Key, build_runner_image, new_key
 from e2e.generated import Generated, generate
 from e2e.machine import inspect, missing_part, skip_without
 from e2e.workload import HELLO_IMAGE
@@ -51,3 +54,40 @@ def new_environment(
     finally:
         for environment in made:
             environment.remove()
+
+
+@pytest.fixture(scope="session")
+def ansible(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ansible's Python packages, installed once."""
+    venv = tmp_path_factory.mktemp("ansible") / "venv"
+    source = template / "template"
+    python = next((name for name in ("python3.13", "python3.12", "python3.14") if shutil.which(name)), "")
+    if not python:
+        skip_without("there is no Python 3.12 or later for Ansible")
+    subprocess.run(
+        [source / "bin" / "python-env", venv, source / "ansible" / "requirements.txt"],
+        env={**os.environ, "PYTHON": python},
+        check=True,
+    )
+    return venv
+
+
+@pytest.fixture(scope="session")
+def key() -> Key:
+    """The key of the App that the GitHub of these tests knows."""
+    return new_key()
+
+
+@pytest.fixture(scope="module")
+def github(key: Key) -> Iterator[GitHub]:
+    """The GitHub that stands in, empty, and knowing one App."""
+    github = GitHub(os.environ["LAB_GITHUB_CONTROL"])
+    github.reset(key.public)
+    yield github
+    github.reset(key.public)
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The image of the runners, by its local name."""
+    return build_runner_image(tmp_path_factory.mktemp("image"))

@@ -15,7 +15,6 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -25,17 +24,16 @@ from e2e.arc_lab import (
     Key,
     arc_answers,
     arc_status,
-    build_runner_image,
-    missing_lab,
     new_key,
     push_runner_image,
+    require_lab,
     traces,
     write_dotenv,
     write_key,
 )
 from e2e.conftest import NewEnvironment
 from e2e.generated import Generated
-from e2e.machine import docker, skip_without, wait_until
+from e2e.machine import docker, wait_until
 from e2e.workload import image_name, push_hello
 
 pytestmark = pytest.mark.e2e
@@ -47,43 +45,7 @@ _CONTROLLER = "--selector=app.kubernetes.io/part-of=gha-rs-controller"
 
 @pytest.fixture(scope="module", autouse=True)
 def _lab() -> None:
-    """Without a GitHub that stands in nothing can be tried; half of one is a fault of the machine's set-up."""
-    if missing := missing_lab():
-        pytest.skip(missing) if "LAB_ARC_VERSION" not in os.environ else skip_without(missing)
-
-
-@pytest.fixture(scope="module")
-def ansible(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ansible's Python packages, installed once."""
-    venv = tmp_path_factory.mktemp("ansible") / "venv"
-    source = template / "template"
-    python = next((p for n in ("python3.13", "python3.12", "python3.14") if (p := _which(n))), "")
-    if not python:
-        skip_without("there is no Python 3.12 or later for Ansible")
-    subprocess.run(
-        [source / "bin" / "python-env", venv, source / "ansible" / "requirements.txt"],
-        env={**os.environ, "PYTHON": python},
-        check=True,
-    )
-    return venv
-
-
-@pytest.fixture(scope="module")
-def key() -> Key:
-    return new_key()
-
-
-@pytest.fixture(scope="module")
-def github(key: Key) -> Iterator[GitHub]:
-    github = GitHub(os.environ["LAB_GITHUB_CONTROL"])
-    github.reset(key.public)
-    yield github
-    github.reset(key.public)
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return build_runner_image(tmp_path_factory.mktemp("image"))
+    require_lab()
 
 
 @pytest.fixture(scope="module")
@@ -358,11 +320,6 @@ def test_deleting_the_cluster_takes_its_runners_off_github(environment: Generate
     done = environment.just("--yes", "delete")
     assert "Taking the runners off GitHub" in done.stderr
     assert github.is_empty()
-
-
-def _which(name: str) -> str:
-    done = subprocess.run(["which", name], capture_output=True, text=True, check=False)
-    return done.stdout.strip()
 
 
 def _counts(environment: Generated) -> tuple[int, int]:

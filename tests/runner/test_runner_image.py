@@ -201,7 +201,7 @@ def test_nodes_pull_by_the_name_that_their_mirrors_have(repository: Path, enviro
     image = describe(repository)
 
     expected = f"k3d-shop-registry.localhost:{environment.registry.port}/shop-runners:{image.tag}"
-    assert image.reference(environment) == expected
+    assert environment.images.reference(image.tagged) == expected
 
 
 # -- building -----------------------------------------------------------------------------------------------------

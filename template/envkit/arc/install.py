@@ -20,8 +20,8 @@ from envkit.arc.settings import (
 )
 from envkit.arc.state import ArcState, assess, foreign_scale_sets
 from envkit.arc.wait import outdated, wait_until_ready
+from envkit.cluster import Cluster
 from envkit.consent import agrees, can_ask
-from envkit.environment import Environment
 from envkit.errors import CommandFailedError, UserError
 from envkit.paths import ROOT, just_command
 from envkit.progress import Steps
@@ -46,11 +46,11 @@ class Installed:
     changed: int
 
 
-def install(environment: Environment, steps: Steps, *, verify: bool, assume_yes: bool) -> Installed:
+def install(cluster: Cluster, steps: Steps, *, verify: bool, assume_yes: bool) -> Installed:
     """Brings controller and runners to what the files say, and waits until jobs would be run.
 
     Args:
-        environment: The environment.
+        cluster: The cluster.
         steps: Where progress is shown.
         verify: Ask GitHub beforehand whether the credentials are good.
         assume_yes: Replace another minor version without asking.
@@ -58,11 +58,11 @@ def install(environment: Environment, steps: Steps, *, verify: bool, assume_yes:
     Raises:
         UserError: Something stands in the way, or the runners do not come up; says what helps.
     """
-    settings = read_arc_settings(environment)
+    settings = read_arc_settings(cluster)
     prepare_ansible()
-    kube = kube_of(environment)
+    kube = kube_of(cluster)
     with steps.step("Checking credentials, settings, cluster and image"):
-        plan, before = _plan_install(environment, settings, kube, verify=verify)
+        plan, before = _plan_install(cluster, settings, kube, verify=verify)
     if plan["replace"]:
         _confirm_replacement(plan, before, assume_yes=assume_yes)
     started = datetime.now(UTC)
@@ -80,11 +80,11 @@ def install(environment: Environment, steps: Steps, *, verify: bool, assume_yes:
     return Installed(state, recap.changed)
 
 
-def remove(environment: Environment, steps: Steps, *, force: bool) -> tuple[list[str], bool]:
+def remove(cluster: Cluster, steps: Steps, *, force: bool) -> tuple[list[str], bool]:
     """Takes the runners off GitHub and out of the cluster, then removes controller, definitions and namespaces.
 
     Args:
-        environment: The environment.
+        cluster: The cluster.
         steps: Where progress is shown.
         force: Do not wait for controller and GitHub: take away what keeps resources from going.
 
@@ -96,13 +96,13 @@ def remove(environment: Environment, steps: Steps, *, force: bool) -> tuple[list
     """
     require_runners()
     prepare_ansible()
-    kube = kube_of(environment)
+    kube = kube_of(cluster)
     with steps.step("Looking at what is there"):
         if not kube.has_traces():
             return [], False
         resources = kube.resources()
         plan = plan_removal(resources, kube)
-        state = assess(resources, read_arc_settings(environment).name)
+        state = assess(resources, read_arc_settings(cluster).name)
     if not force:
         _refuse_foreign(kube)
     if busy := state.count("busy"):
@@ -116,13 +116,13 @@ def remove(environment: Environment, steps: Steps, *, force: bool) -> tuple[list
     return plan["delete"]["releases"], recap.changed > 0
 
 
-def plan_for_ansible(environment: Environment, purpose: Literal["install", "delete"]) -> Mapping[str, Any]:
+def plan_for_ansible(cluster: Cluster, purpose: Literal["install", "delete"]) -> Mapping[str, Any]:
     """The playbooks' variable `arc_preflight_facts`, for those who run them without envkit. Raises as `install`."""
-    kube = kube_of(environment)
+    kube = kube_of(cluster)
     if purpose == "delete":
         require_runners()
         return {**plan_removal(kube.resources(), kube), "called_by_envkit": False}
-    plan, _ = _plan_install(environment, read_arc_settings(environment), kube, verify=False)
+    plan, _ = _plan_install(cluster, read_arc_settings(cluster), kube, verify=False)
     return {**plan, "called_by_envkit": False}
 
 
@@ -144,9 +144,9 @@ def plan_removal(resources: Resources, kube: Kube) -> dict[str, Any]:
 
 
 def _plan_install(
-    environment: Environment, settings: ArcSettings, kube: Kube, *, verify: bool
+    cluster: Cluster, settings: ArcSettings, kube: Kube, *, verify: bool
 ) -> tuple[dict[str, Any], ArcState]:
-    problems, resources = find_problems(environment, settings, kube, verify=verify)
+    problems, resources = find_problems(cluster, settings, kube, verify=verify)
     if problems:
         raise refusal(problems)
     before = assess(resources, settings.name)

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from envkit.arc.settings import CONTROLLER_NAMESPACE, RUNNERS_NAMESPACE
-from envkit.environment import Environment
+from envkit.cluster import Cluster
 from envkit.errors import CommandFailedError
-from envkit.kubeconfig import kubeconfig_paths
 from envkit.paths import just_command
 from envkit.process import capture
 
@@ -184,9 +183,9 @@ class Kube:
             return []
 
 
-def kube_of(environment: Environment, *, seconds: float = _SECONDS) -> Kube:
+def kube_of(cluster: Cluster, *, seconds: float = _SECONDS) -> Kube:
     """The calls for an environment's cluster."""
-    return Kube(kubeconfig_paths(environment.context).host, environment.context, seconds)
+    return Kube(cluster.kubeconfig, cluster.context, seconds)
 
 
 def _of_kind(items: Sequence[Resource], kind: str) -> tuple[Resource, ...]:

@@ -14,12 +14,11 @@ from envkit.arc import settings as arc_settings
 from envkit.arc.kube import Kube, Resources
 from envkit.arc.settings import RUNNERS_NAMESPACE, ArcSettings
 from envkit.arc.state import foreign_controllers
+from envkit.cluster import Cluster
 from envkit.engine import docker
-from envkit.environment import Environment
 from envkit.errors import CommandFailedError, UserError
 from envkit.paths import just_command
 from envkit.process import capture
-from envkit.registry import has_image
 
 Problem = tuple[str, str]
 """What is wrong, and what puts it right."""
@@ -38,14 +37,14 @@ _FORBIDDEN_NAMESPACES = {
 
 
 def find_problems(
-    environment: Environment, settings: ArcSettings, kube: Kube, *, verify: bool = False
+    cluster: Cluster, settings: ArcSettings, kube: Kube, *, verify: bool = False
 ) -> tuple[list[Problem], Resources]:
     """All problems, those of one kind after the other, and what is in the cluster.
 
     Args:
-        environment: The environment.
+        cluster: The cluster.
         settings: What the runners should be.
-        kube: Its cluster.
+        kube: The calls for it.
         verify: Ask GitHub too whether the credentials are good.
     """
     found: list[Problem] = [*arc_settings.problems(settings), *credentials.problems(settings)]
@@ -54,9 +53,9 @@ def find_problems(
         checks: list[Callable[[], Sequence[Problem]]] = [
             lambda: list(_charts(settings)),
             lambda: list(_helm()),
-            lambda: list(_image(environment, settings)),
-            lambda: list(_kubernetes(kube)),
-            lambda: list(_user_namespaces(environment, settings)),
+            lambda: list(_image(cluster, settings)),
+            lambda: list(_kubernetes(cluster, kube)),
+            lambda: list(_user_namespaces(cluster, settings)),
         ]
         results = [pool.submit(check) for check in checks]
         for result in results:
@@ -103,49 +102,46 @@ def _helm() -> Iterator[Problem]:
         yield f"Helm {version} is too old: Ansible's modules are used with Helm 4.", f"{just_command()} install"
 
 
-def _kubernetes(kube: Kube) -> Iterator[Problem]:
+def _kubernetes(cluster: Cluster, kube: Kube) -> Iterator[Problem]:
     try:
         facts = json.loads(kube.run("version", "--output=json"))
     except CommandFailedError as error:
         last = (error.output.splitlines() or [error.what])[-1]
-        yield f"The cluster {kube.context} does not answer: {last}", f"{just_command()} create"
+        yield f"The cluster {kube.context} does not answer: {last}", cluster.how_to_reach
         return
     version = _version(facts["serverVersion"]["gitVersion"])
     if version and version < _LEAST_KUBERNETES:
         yield (
             f"Kubernetes {version} is too old: BuildKit runs as a sidecar, which needs {_LEAST_KUBERNETES}.",
-            f"Raise `image` in k3d.yaml, then: {just_command()} delete && {just_command()} create",
+            cluster.how_to_upgrade,
         )
 
 
-def _image(environment: Environment, settings: ArcSettings) -> Iterator[Problem]:
-    """Complains where the image should be in this environment's registry and is not."""
+def _image(cluster: Cluster, settings: ArcSettings) -> Iterator[Problem]:
+    """Complains where the image should be among this environment's own and is not."""
     reference = settings.image
-    host, _, rest = reference.partition("/")
-    names = {name.partition(":")[0] for name in (*environment.registry.host_names, *environment.registry.cluster_names)}
-    if host.partition(":")[0] not in names:
+    if not cluster.images.owns(reference):
         return
-    path, _, tag = rest.partition("@")[0].rpartition(":")
+    path, _, tag = reference.partition("/")[2].partition("@")[0].rpartition(":")
     try:
-        there = has_image(environment.registry, path or tag, tag if path else "latest")
+        there = cluster.images.has(path or tag, tag if path else "latest")
     except UserError as error:
-        yield f"{error.what} {error.why}", f"{just_command()} create"
+        yield f"{error.what} {error.why}", error.next_step
         return
     if not there:
         yield f"The image of the runners is not in the registry: {reference}.", f"{just_command()} build-runner"
 
 
-def _user_namespaces(environment: Environment, settings: ArcSettings) -> Iterator[Problem]:
+def _user_namespaces(cluster: Cluster, settings: ArcSettings) -> Iterator[Problem]:
     """Complains where the nodes' kernel does not let rootless BuildKit work.
 
     https://github.com/moby/buildkit/blob/master/docs/rootless.md
     """
-    if not settings.uses_rootless_buildkit:
+    if not settings.uses_rootless_buildkit or not cluster.node_container:
         return
-    node = f"k3d-{environment.cluster}-server-0"
     script = f"for f in {' '.join(_FORBIDDEN_NAMESPACES)}; do [ ! -e $f ] || echo $f $(cat $f); done"
     try:
-        text = docker("exec", node, "sh", "-c", script)
+        text = docker("exec", cluster.node_container, "sh", "-c", script)
     except UserError:  # the cluster does not run, which other checks say
         return
     for path, value in (line.split(" ", 1) for line in text.splitlines() if " " in line):

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from dotenv import dotenv_values
 
-from envkit.environment import Environment
+from envkit.cluster import Cluster
 from envkit.errors import UserError
 from envkit.overlay import local_file, merged, read_overlay
 from envkit.paths import ROOT, just_command
@@ -33,9 +33,6 @@ OWNER_LABEL = "envkit.cluster"
 
 _CONTROLLER_CHART = "gha-runner-scale-set-controller"
 _RUNNERS_CHART = "gha-runner-scale-set"
-_SERVICE_RANGE = "10.43.0.0/16"
-"""Addresses of the cluster's services, as k3s gives them."""
-
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,43}[a-z0-9])?")
 
 
@@ -177,7 +174,7 @@ def require_runners(root: Path = ROOT) -> None:
         )
 
 
-def read_arc_settings(environment: Environment, root: Path = ROOT) -> ArcSettings:
+def read_arc_settings(cluster: Cluster, root: Path = ROOT) -> ArcSettings:
     """Reads and combines the files.
 
     Raises:
@@ -194,7 +191,7 @@ def read_arc_settings(environment: Environment, root: Path = ROOT) -> ArcSetting
         chart_repository=str(team.get("arc_chart_repository", "")),
         plain_http=bool(team.get("arc_chart_plain_http")),
         controller_values=_read_values(root / "helm" / "arc-controller.yaml"),
-        runner_values=_complete(_read_values(runners), local, environment, manifests, with_ca=bool(ca_file)),
+        runner_values=_complete(_read_values(runners), local, cluster, manifests, with_ca=bool(ca_file)),
         manifests=manifests,
         ca_file=root / Path(ca_file).expanduser() if ca_file else None,
         local=local,
@@ -259,7 +256,7 @@ def _containers(values: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
 def _complete(
     values: Mapping[str, Any],
     local: LocalSettings,
-    environment: Environment,
+    cluster: Cluster,
     manifests: tuple[Mapping[str, Any], ...],
     *,
     with_ca: bool,
@@ -269,9 +266,9 @@ def _complete(
         complete["runnerScaleSetName"] = local.runner_name
     if local.config_url:
         complete["githubConfigUrl"] = local.config_url
-    complete["labels"] = {**(complete.get("labels") or {}), OWNER_LABEL: environment.cluster}
+    complete["labels"] = {**(complete.get("labels") or {}), OWNER_LABEL: cluster.name}
     runner = runner_container(complete)
-    if runner and (image := built_image(environment, str(runner.get("image", "")))):
+    if runner and (image := built_image(cluster, str(runner.get("image", "")))):
         runner["image"] = image
     if with_ca:
         complete.setdefault(
@@ -283,8 +280,7 @@ def _complete(
         )
     if proxy := complete.get("proxy"):
         # The listener asks the Kubernetes API through the proxy too unless it is told not to, and then never starts.
-        own = [_SERVICE_RANGE, *(name.partition(":")[0] for name in environment.registry.cluster_names)]
-        proxy["noProxy"] = list(dict.fromkeys([*(proxy.get("noProxy") or []), *own]))
+        proxy["noProxy"] = list(dict.fromkeys([*(proxy.get("noProxy") or []), *cluster.addresses]))
     template = complete.setdefault("template", {})
     annotations = template.setdefault("metadata", {}).setdefault("annotations", {})
     # New files in a mounted config map do not reach a BuildKit that runs; a new pod has them.
@@ -292,11 +288,9 @@ def _complete(
     return complete
 
 
-def built_image(environment: Environment, image: str) -> str | None:
-    """The image that `build-runner` pushed last, where `image` is one of this environment's registry; else None."""
-    hosts = (*environment.registry.host_names, *environment.registry.cluster_names)
-    names = {host.partition(":")[0] for host in hosts}
-    if image.partition("/")[0].partition(":")[0] not in names:
+def built_image(cluster: Cluster, image: str) -> str | None:
+    """The image that `build-runner` pushed last, where `image` is among this environment's own; else None."""
+    if not cluster.images.owns(image):
         return None
     from envkit.runner.image import read_built_image
 

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from envkit.cluster import Cluster
 from envkit.environment import Environment
 from envkit.errors import CommandFailedError
+from envkit.images import push_command
 from envkit.mirrors import read_mirrors, split_host
 from envkit.paths import ROOT, just_command
 from envkit.process import capture, find_tool, stream
 from envkit.progress import Steps
-from envkit.registry import has_image, move_tag, require_answer
 from envkit.runner.npm_package import pack
 from envkit.runner.tools import (
     Arch,
@@ -67,13 +68,10 @@ class RunnerImage:
     base_is_own: bool
     pins: Pins
 
-    def reference(self, environment: Environment) -> str:
-        """The name by which nodes pull it."""
-        return f"{environment.registry.host_names[0]}/{self.name}:{self.tag}"
-
-    def push_reference(self, environment: Environment) -> str:
-        """The name by which this machine pushes and pulls it, also where names under localhost do not resolve."""
-        return f"localhost:{environment.registry.port}/{self.name}:{self.tag}"
+    @property
+    def tagged(self) -> str:
+        """Its name with its tag."""
+        return f"{self.name}:{self.tag}"
 
 
 def read_built_image(path: Path = _BUILT_IMAGE) -> str | None:
@@ -104,7 +102,7 @@ def describe(root: Path = ROOT) -> RunnerImage:
 
 
 def build_and_push(
-    environment: Environment,
+    cluster: Cluster,
     steps: Steps,
     *,
     builder: Builder | None = None,
@@ -114,7 +112,7 @@ def build_and_push(
     """Sees to it that the registry has the image that the files describe.
 
     Args:
-        environment: Whose registry it is for.
+        cluster: Whose nodes pull it.
         steps: Where progress is shown.
         builder: What to build with; without it Buildah, or Docker where there is no Buildah.
         root: The environment's repository.
@@ -127,21 +125,22 @@ def build_and_push(
         UserError: The sum of a download is not known, a download is not what is pinned, the registry does not answer.
     """
     image = describe(root)
-    registry = environment.registry
-    require_answer(registry)
-    build = not has_image(registry, image.name, image.tag)
+    images = cluster.images
+    images.require_answer()
+    reference, push_reference = images.reference(image.tagged), images.push_reference(image.tagged)
+    build = not images.has(image.name, image.tag)
     if build:
         require_known_sums(image.pins, image.arch)
         chosen = builder or ("buildah" if find_tool("buildah") else "docker")
         _pack_npm_tools(image, runner_folder(root), steps)
-        with steps.step(f"Building {image.name}:{image.tag} with {chosen}") as step:
-            _build(chosen, image, image.push_reference(environment), runner_folder(root), step.note)
-        with steps.step(f"Pushing it to the registry on port {registry.port}") as step:
-            stream(_push_command(chosen, image.push_reference(environment)), step.note)
-    move_tag(registry, image.name, image.tag, to=MOVING_TAG)
+        with steps.step(f"Building {image.tagged} with {chosen}") as step:
+            _build(chosen, image, push_reference, runner_folder(root), step.note)
+        with steps.step(f"Pushing it to {images.title}") as step:
+            stream(push_command(chosen, push_reference, plain_http=images.plain_http), step.note)
+    images.move_tag(image.name, image.tag, to=MOVING_TAG)
     built_image.parent.mkdir(parents=True, exist_ok=True)
-    built_image.write_text(f"{image.reference(environment)}\n", encoding="utf-8")
-    return image.reference(environment), build
+    built_image.write_text(f"{reference}\n", encoding="utf-8")
+    return reference, build
 
 
 def remove_built_images(environment: Environment) -> list[str]:
@@ -248,12 +247,6 @@ def _build(builder: Builder, image: RunnerImage, reference: str, folder: Path, n
             output=details or error.output,
             next_step=f"{just_command()} build-runner   (--builder docker builds with Docker instead of Buildah)",
         ) from error
-
-
-def _push_command(builder: Builder, reference: str) -> list[str]:
-    if builder == "docker":
-        return ["docker", "push", reference]
-    return ["buildah", "push", "--tls-verify=false", reference, f"docker://{reference}"]
 
 
 def _build_environment() -> dict[str, str]:

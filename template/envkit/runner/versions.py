@@ -7,11 +7,10 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from envkit.environment import Environment
+from envkit.cluster import Cluster
 from envkit.errors import UserError
 from envkit.paths import just_command
 from envkit.process import capture
-from envkit.registry import has_image, require_answer
 from envkit.runner.image import RunnerImage, describe
 from envkit.runner.tools import base_version
 
@@ -39,17 +38,17 @@ class Finding:
     ok: bool
 
 
-def check_versions(environment: Environment) -> list[Finding]:
+def check_versions(cluster: Cluster) -> list[Finding]:
     """Starts a container of the image, without a network, and asks every program for its version.
 
     Raises:
         UserError: The image is not in the registry, or its container does not start.
     """
     image = describe()
-    require_answer(environment.registry)
-    if not has_image(environment.registry, image.name, image.tag):
+    cluster.images.require_answer()
+    if not cluster.images.has(image.name, image.tag):
         raise UserError(
-            f"The registry does not have {image.name}:{image.tag}.",
+            f"The registry does not have {image.tagged}.",
             "That is the image which runner/ describes now.",
             f"{just_command()} build-runner",
         )
@@ -59,7 +58,7 @@ def check_versions(environment: Environment) -> list[Finding]:
         "runner": "/home/runner/bin/Runner.Listener --version",
         "user": "id -u",
     }
-    reference = image.push_reference(environment)
+    reference = cluster.images.push_reference(image.tagged)
     printed = capture(
         ["docker", "run", "--rm", "--network=none", "--entrypoint=/bin/sh", reference, "-c", script(commands)],
         timeout=_SECONDS,

@@ -1,0 +1,44 @@
+"""What runners and images need to know of a cluster, whoever made it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from envkit.images import Images
+
+
+class Cluster(Protocol):
+    """A cluster that this environment uses."""
+
+    @property
+    def name(self) -> str:
+        """What this environment calls it; also the value of the label by which its own scale sets are known."""
+
+    @property
+    def context(self) -> str:
+        """Name of its context in `kubeconfig`."""
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The file by which tools on this machine reach it; whatever the current context is, it is named besides."""
+
+    @property
+    def images(self) -> Images:
+        """Where its images are kept."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Names and ranges of addresses inside it, which no proxy reaches."""
+
+    @property
+    def node_container(self) -> str:
+        """A node that is a container of this machine's Docker; empty where nodes are elsewhere."""
+
+    @property
+    def how_to_reach(self) -> str:
+        """What to run where its API does not answer."""
+
+    @property
+    def how_to_upgrade(self) -> str:
+        """What to do where its Kubernetes is too old."""
