@@ -16,6 +16,7 @@ import jinja2
 import plumbum
 import pytest
 from copier import run_copy
+from copier._main import Worker
 from support import SNAPSHOT_TAG, CopyProject, commit_all, copy_working_tree
 
 ISOLATION = {
@@ -63,6 +64,18 @@ def _compiled_templates() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jinja2.Environment, "compile", compile_once)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _executable_bits_are_heeded() -> Iterator[None]:
+    """Spares a call of Git for each rendered file, by which Copier asks whether the executable bit counts.
+
+    That is more than half of all processes of these tests. It matters only where `core.fileMode` is false, and no
+    repository of theirs has that.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Worker, "_sync_git_index_executable_bit", lambda *_: None)
         yield
 
 
