@@ -18,6 +18,17 @@ from e2e.workload import HELLO_IMAGE
 NewEnvironment = Callable[..., Generated]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps the tests of a file together when several run at a time: they share a cluster, and their order counts.
+
+    All that need the GitHub that stands in go one after the other, because there is one for the machine.
+    """
+    with_github = {item.path for item in items if "github" in getattr(item, "fixturenames", ())}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("github" if item.path in with_github else item.path.stem))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _machine() -> None:
     """Docker, the tools and the image are there; otherwise the tests are skipped, or fail with E2E=required."""
