@@ -89,9 +89,9 @@ class GitHub:
         numbers: list[int] = self.call("POST", "jobs", job)["jobs"]
         return numbers
 
-    def run_job(self, script: str, *, seconds: float = 120) -> str:
+    def run_job(self, script: str, *, seconds: float = 120, **job: Any) -> str:
         """Queues a job with this script and waits for its end; returns what it printed. A failed job fails the test."""
-        number = self.queue(script=script)[0]
+        number = self.queue(script=script, **job)[0]
 
         def ended() -> Any:
             job = self.call("GET", f"jobs/{number}")

@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     All that need the GitHub that stands in go one after the other, because there is one for the machine.
     """
     with_github = {item.path for item in items if "github" in getattr(item, "fixturenames", ())}
-    for item in items:
+    for item in (item for item in items if item.get_closest_marker("e2e")):
         item.add_marker(pytest.mark.xdist_group("github" if item.path in with_github else item.path.stem))
 
 

@@ -1,4 +1,7 @@
-"""Two environments side by side on one machine, with one registry between them."""
+"""Two environments side by side on one machine, with one registry between them and runners in both.
+
+The runners stand in as test_arc says.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from e2e.arc_lab import (
+    GitHub,
+    Key,
+    arc_answers,
+    arc_status,
+    missing_lab,
+    push_runner_image,
+    require_lab,
+    traces,
+    write_dotenv,
+    write_key,
+)
 from e2e.conftest import NewEnvironment
 from e2e.generated import PORTS, Generated, answers_for_tests
 from e2e.machine import inspect
@@ -19,10 +34,16 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
+def _lab() -> None:
+    require_lab()
+
+
+@pytest.fixture(scope="module")
 def pair(new_environment: NewEnvironment) -> tuple[Generated, Generated]:
     """Two environments with one registry, both created."""
     name, port = f"e2e{secrets.token_hex(3)}", answers_for_tests()["registry_port"]
-    shared = {"registry": "shared", "registry_name": name, "registry_port": port, "arc": False}
+    runners = {"arc": False} if missing_lab() else arc_answers()
+    shared = {"registry": "shared", "registry_name": name, "registry_port": port, **runners}
     first, second = (new_environment(**shared) for _ in range(2))
     for environment in (first, second):
         # As on the machine of one developer, who has one folder for envkit's locks.
@@ -57,6 +78,52 @@ def test_a_third_one_with_their_ports_is_refused_before_it_is_made(
     assert f"http_port: {first.answers['http_port']} is held by the environment in {first.root}" in done.stderr
     assert f"api_port: {second.answers['api_port']} is held by the environment in {second.root}" in done.stderr
     assert not (tmp_path / "third").exists()
+
+
+@pytest.fixture(scope="module")
+def with_runners(
+    pair: tuple[Generated, Generated], ansible: Path, image: str, github: GitHub, key: Key
+) -> tuple[Generated, Generated]:
+    """Both with their runners, of which GitHub knows none before."""
+    assert github.is_empty()
+    for environment in pair:
+        (environment.root / ".venv-ansible").symlink_to(ansible)
+        push_runner_image(environment, image, "first")
+        write_dotenv(environment)
+        write_key(environment, key)
+        environment.envkit("install-arc")
+    return pair
+
+
+@pytest.mark.usefixtures("_lab")
+def test_runners_of_both_stand_beside_each_other_and_each_takes_its_own_jobs(
+    with_runners: tuple[Generated, Generated], github: GitHub
+) -> None:
+    names = [f"{environment.project}-runners" for environment in with_runners]
+    assert {item["name"] for item in github.state()["scaleSets"]} == set(names)
+    for environment, other, name in zip(with_runners, reversed(with_runners), names, strict=True):
+        base = image_name(environment, push_hello(environment))
+        output = github.run_job(
+            f"echo 'FROM {base}' >Dockerfile\n"
+            "buildctl build --frontend=dockerfile.v0 --local=context=. --local=dockerfile=. "
+            f"--output=type=image,name=$REGISTRY/{name}:1,push=true\n"
+            "echo on $HOSTNAME",
+            label=name,
+        )
+        assert f"on {name}-" in output
+        pull(other, image_name(other, f"{name}:1"))
+
+
+@pytest.mark.usefixtures("_lab")
+def test_removing_the_runners_of_one_leaves_those_of_the_other(
+    with_runners: tuple[Generated, Generated], github: GitHub
+) -> None:
+    first, second = with_runners
+    first.just("--yes", "delete-arc")
+    assert traces(first) == []
+    assert [item["name"] for item in github.state()["scaleSets"]] == [f"{second.project}-runners"]
+    assert arc_status(second)["ready"]
+    assert "changed=0" in second.envkit("install-arc").stdout
 
 
 def test_an_image_that_one_pushes_runs_in_the_other_also_when_the_first_is_deleted(
