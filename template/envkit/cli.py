@@ -14,6 +14,7 @@ from envkit.corporate_network import tell_programs
 from envkit.engine import Container, inspect
 from envkit.environment import load_environment
 from envkit.errors import UserError
+from envkit.image_commands import add_image_commands
 from envkit.kubeconfig import kubeconfig_paths
 from envkit.lock import cluster_lock
 from envkit.paths import just_command
@@ -55,7 +56,7 @@ def _interrupted(command: str) -> str:
         from envkit.update import ABORT
 
         return f"\nInterrupted. See git status; to go back: {ABORT}"
-    again = command if command in ("delete", "clean", "install", "push", "stop") else "create"
+    again = command if command in ("delete", "clean", "images", "install", "push", "stop") else "create"
     return (
         f"\nInterrupted. Nothing is lost: `{just_command()} {again}` continues from what is there,"
         f" `{just_command()} status` shows it."
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     push = add("push", _push, "put a local image into the registry")
     push.add_argument("image", help="name of an image in Docker or Buildah")
     add("lens", _lens, "start the Kubernetes IDE with this environment's kubeconfig")
+    add_image_commands(add)
     add_runner_commands(add)
     add_arc_commands(add)
     update = add(

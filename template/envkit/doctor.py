@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from envkit import preflight
 from envkit.engine import k3d_containers
 from envkit.environment import load_environment
@@ -43,6 +46,7 @@ def diagnose() -> list[Check]:
     checks += preflight.check_inotify()
     checks += preflight.check_ports(environment.ports, own, others)
     checks.append(_check_registry_name(f"{environment.registry.name}.localhost"))
+    checks += _check_mirrors()
     checks += _check_runner()
     return checks
 
@@ -85,6 +89,34 @@ def _check_runner() -> list[Check]:
         return [check_age(ROOT)]
     except UserError as error:
         return [Check("Runner", Verdict.WARN, f"{error.what} {error.why}", error.next_step)]
+
+
+def _check_mirrors() -> list[Check]:
+    from envkit.mirrors import read_mirrors
+
+    try:
+        mirrors = read_mirrors()
+    except UserError as error:
+        return [Check("Mirrors", Verdict.FAIL, f"{error.what} {error.why}", error.next_step)]
+    if not mirrors.hosts and not mirrors.downloads:
+        return []
+    from envkit.download import check_mirror
+    from envkit.registry_api import Registries
+
+    registries = Registries(mirrors.plain_http)
+    wanted: list[tuple[str, Callable[[], None]]] = [(host, partial(registries.check, host)) for host in mirrors.hosts]
+    if mirrors.downloads:
+        wanted.append((mirrors.downloads, check_mirror))
+    checks = []
+    for name, ask in wanted:
+        try:
+            ask()
+        except UserError as error:
+            # What it should bring may be here already.
+            checks.append(Check("Mirror", Verdict.WARN, f"{error.what} {error.why}".strip(), error.next_step))
+        else:
+            checks.append(Check("Mirror", Verdict.OK, f"{name} answers"))
+    return checks
 
 
 def _check_registry_name(name: str) -> Check:

@@ -20,6 +20,7 @@ from envkit.mirrors import DOWNLOAD_VARIABLE, read_mirrors
 
 _CHUNK = 1 << 18
 _SILENCE_SECONDS = 30.0
+_CHECK_SECONDS = 5.0
 _MEGABYTE = 1_000_000
 _MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
@@ -99,6 +100,18 @@ def read_text(url: str) -> str:
     return b"".join(parts).decode(errors="replace")
 
 
+def check_mirror() -> None:
+    """Asks whether anything answers at the download mirror, whatever it says. Raises UserError where nothing does."""
+    address = _address("https://github.com/")
+    if urlsplit(address).scheme == "file":
+        return
+    try:
+        _copy(address, len, lambda _: None, _CHECK_SECONDS)
+    except UserError as error:
+        if not isinstance(error.__cause__, HTTPError):  # such an answer is one: few mirrors list what they have
+            raise
+
+
 def _address(url: str) -> str:
     address = mirrored(url)
     if urlsplit(address).scheme not in ("https", "http", "file"):
@@ -129,12 +142,14 @@ def _fetch(address: str, sha256: str, target: Path, note: Callable[[str], None],
         partial.unlink(missing_ok=True)
 
 
-def _copy(address: str, write: Callable[[bytes], object], note: Callable[[str], None]) -> str:
+def _copy(
+    address: str, write: Callable[[bytes], object], note: Callable[[str], None], seconds: float = _SILENCE_SECONDS
+) -> str:
     digest = hashlib.sha256()
     received = 0
     try:
         request = Request(address, headers={"User-Agent": "envkit"})  # noqa: S310 - `_address` checked the scheme
-        with urlopen(request, timeout=_SILENCE_SECONDS) as answer:  # noqa: S310
+        with urlopen(request, timeout=seconds) as answer:  # noqa: S310
             total = int(answer.headers.get("Content-Length") or 0)
             while chunk := answer.read(_CHUNK):
                 write(chunk)

@@ -7,12 +7,10 @@ mirrors in their own configurations, which the template writes of the same answe
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import Any
 
 from envkit.errors import UserError
 from envkit.paths import ROOT
@@ -64,31 +62,45 @@ class Mirrors:
         return f"{self.downloads.rstrip('/')}/{url.split('://', 1)[1]}" if self.downloads else url
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    images: dict[str, str] = {}
-    plain_http: list[str] = []
-    downloads: str = ""
-
-
 def read_mirrors(root: Path | None = None) -> Mirrors:
     """The mirrors that `environment.toml` names, with this machine's own for downloads.
 
     Raises UserError where the file is wrong.
     """
+    import tomllib
+
     path = (root or ROOT) / "environment.toml"
     try:
-        table = _Table.model_validate(tomllib.loads(path.read_text(encoding="utf-8")).get("mirrors", {}))
+        table = tomllib.loads(path.read_text(encoding="utf-8")).get("mirrors", {})
     except FileNotFoundError:
-        table = _Table()
+        table = {}
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise _not_right(path, str(error)) from error
-    except ValidationError as error:
-        why = "\n".join(f"mirrors.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise _not_right(path, why) from error
-    downloads = os.environ.get(DOWNLOAD_VARIABLE) or table.downloads
-    return Mirrors(table.images, frozenset(table.plain_http), downloads)
+    if not isinstance(table, dict):
+        raise _not_right(path, "mirrors: a table such as [mirrors] is expected")
+    if wrong := _wrong_keys(table):
+        raise _not_right(path, f"mirrors.{wrong[0]}: {_ALLOWED.get(wrong[0], 'there is no such key')}")
+    downloads = os.environ.get(DOWNLOAD_VARIABLE) or table.get("downloads", "")
+    return Mirrors(table.get("images", {}), frozenset(table.get("plain_http", [])), downloads)
+
+
+_ALLOWED = {
+    "images": 'a table such as { "docker.io" = "mirror.example.com/dockerhub" }',
+    "plain_http": 'a list such as ["mirror.example.com:5000"]',
+    "downloads": 'an address such as "https://mirror.example.com/downloads"',
+}
+
+
+def _wrong_keys(table: Mapping[str, Any]) -> list[str]:
+    # By hand, because pydantic would cost every recipe a tenth of a second.
+    def is_right(key: str, value: object) -> bool:
+        if key == "images":
+            return isinstance(value, dict) and all(isinstance(mirror, str) for mirror in value.values())
+        if key == "plain_http":
+            return isinstance(value, list) and all(isinstance(host, str) for host in value)
+        return key == "downloads" and isinstance(value, str)
+
+    return [key for key, value in table.items() if not is_right(key, value)]
 
 
 def split_host(name: str) -> tuple[str, str]:

@@ -23,6 +23,7 @@ from envkit.registry import RegistryUse
 
 COMMANDS = [
     "setup",
+    "images",
     "install",
     "install-lens",
     "create",

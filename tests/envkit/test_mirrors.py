@@ -82,7 +82,9 @@ def test_without_mirrors_every_name_stays(tmp_path: Path, monkeypatch: pytest.Mo
     assert none.hosts == []
 
 
-@pytest.mark.parametrize("text", ['[mirrors]\nimages = "x"\n', "[mirrors]\nimage = {}\n", "[mirrors\n"])
+@pytest.mark.parametrize(
+    "text", ['[mirrors]\nimages = "x"\n', "[mirrors]\nimage = {}\n", "[mirrors\n", "mirrors = 1\n"]
+)
 def test_a_wrong_table_names_the_file(tmp_path: Path, text: str) -> None:
     (tmp_path / "environment.toml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError) as error:

@@ -1,0 +1,145 @@
+"""Images in a file: fetched from one registry, put into another."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+from image_registry import CHART_LAYER, ImageRegistry, digest_of
+
+from envkit.errors import UserError
+from envkit.image_archive import Writer, open_archive
+from envkit.image_list import Needed
+from envkit.registry_api import Registries, RegistryError, parse
+
+
+def ignore(_: str) -> None:
+    """Takes no note."""
+
+
+def content_of(tar: tarfile.TarFile, name: str) -> bytes:
+    file = tar.extractfile(name)
+    assert file
+    return file.read()
+
+
+def needed(registry: ImageRegistry, path: str, *, by_engine: bool = False) -> Needed:
+    return Needed("image", "test", f"docker.io/{path}", f"{registry.host}/{path}", by_engine)
+
+
+@pytest.fixture
+def saved(registry: ImageRegistry, tmp_path: Path) -> Path:
+    """An archive with an image for two architectures and a chart."""
+    amd, arm = (registry.put_image("team/app", name, name.encode()) for name in ("amd64", "arm64"))
+    registry.put_index("team/app", "1", amd64=amd, arm64=arm)
+    registry.put_image("charts/app", "0.1.0", b"packed chart", layer_kind=CHART_LAYER)
+    path = tmp_path / "all.tar"
+    with Writer(path, Registries()) as writer:
+        writer.add(needed(registry, "team/app:1", by_engine=True), ignore)
+        chart = f"{registry.host}/charts/app:0.1.0"
+        writer.add(Needed("chart", "test", "ghcr.io/charts/app:0.1.0", chart), ignore)
+        writer.finish({"v1.36.4+k3s1": ["docker.io/a:1"]})
+    return path
+
+
+def test_what_is_saved_reaches_another_registry_byte_for_byte(
+    saved: Path, registry: ImageRegistry, other_registry: ImageRegistry
+) -> None:
+    with open_archive(saved) as archive:
+        assert archive.verify(ignore) > 0
+        image, chart = archive.items
+        assert archive.k3s_lists == {"v1.36.4+k3s1": ["docker.io/a:1"]}
+        assert archive.chart(chart) == b"packed chart"
+        archive.push(image, parse(f"{other_registry.host}/hub/team/app:1"), Registries(), ignore)
+    assert other_registry.manifests["hub/team/app:1"] == registry.manifests["team/app:1"]
+    assert Registries().digest(parse(f"{other_registry.host}/hub/team/app:1")) == image.digest
+    contents = {key.partition("@")[2]: blob for key, blob in other_registry.blobs.items()}
+    assert contents.items() <= {key.partition("@")[2]: blob for key, blob in registry.blobs.items()}.items()
+    assert {b"amd64", b"arm64"} <= set(contents.values())
+
+
+def test_what_a_mirror_has_is_not_sent_again(saved: Path, other_registry: ImageRegistry) -> None:
+    for _ in range(2):
+        other_registry.requests.clear()
+        with open_archive(saved) as archive:
+            archive.push(archive.items[0], parse(f"{other_registry.host}/app:1"), Registries(), ignore)
+    assert [method for method, path, _ in other_registry.requests if "/uploads/" in path] == []
+
+
+def test_docker_gets_the_image_of_its_architecture_under_the_names_it_is_asked_for(saved: Path, tmp_path: Path) -> None:
+    with open_archive(saved) as archive:
+        archive.write_for_engine(archive.items[0], ["a:1", "b.c/a:1"], "arm64", tmp_path / "image.tar")
+    with tarfile.open(tmp_path / "image.tar") as tar:
+        (entry,) = json.loads(content_of(tar, "manifest.json"))
+        assert entry["RepoTags"] == ["a:1", "b.c/a:1"]
+        assert content_of(tar, entry["Config"]) == b"{}"
+        assert [content_of(tar, name) for name in entry["Layers"]] == [b"arm64"]
+
+
+def test_an_architecture_that_is_missing_is_named(saved: Path, tmp_path: Path) -> None:
+    with open_archive(saved) as archive, pytest.raises(UserError, match="not there for linux/riscv64"):
+        archive.write_for_engine(archive.items[0], ["a:1"], "riscv64", tmp_path / "image.tar")
+
+
+def test_the_file_is_an_oci_layout(saved: Path) -> None:
+    with tarfile.open(saved) as tar:
+        names = tar.getnames()
+        index = json.loads(content_of(tar, "index.json"))
+    assert "oci-layout" in names
+    assert [entry["annotations"]["io.containerd.image.name"] for entry in index["manifests"]] == [
+        "docker.io/team/app:1",
+        "ghcr.io/charts/app:0.1.0",
+    ]
+    assert len(names) == len(set(names))
+
+
+def test_a_changed_byte_is_found(saved: Path) -> None:
+    content = saved.read_bytes()
+    assert content.count(b"amd64") > 1
+    place = content.index(b"amd64")
+    saved.write_bytes(content[:place] + b"AMD64" + content[place + 5 :])
+    with open_archive(saved) as archive, pytest.raises(UserError, match="is damaged"):
+        archive.verify(ignore)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"x" * 5000])
+def test_another_file_is_told_from_an_archive(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "other.tar"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="is not an archive of images"), open_archive(path):
+        pass
+
+
+def test_a_file_that_ends_early_is_told_from_an_archive(saved: Path) -> None:
+    saved.write_bytes(saved.read_bytes()[:-12000])
+    with pytest.raises(UserError, match="is not an archive of images"), open_archive(saved):
+        pass
+
+
+def test_an_archive_of_something_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.tar"
+    with tarfile.open(path, "w") as tar:
+        tar.addfile(tarfile.TarInfo("contents.json"), io.BytesIO())
+    with pytest.raises(UserError, match="is not an archive of images"), open_archive(path):
+        pass
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error, open_archive(tmp_path / "all.tar"):
+        pass
+    assert f"images --save {tmp_path / 'all.tar'}" in error.value.next_step
+
+
+@pytest.mark.parametrize("sent", [b"wrong", b"lay"])
+def test_a_registry_that_sends_something_else_leaves_no_file(
+    registry: ImageRegistry, tmp_path: Path, sent: bytes
+) -> None:
+    registry.put_image("app", "1", b"layer")
+    registry.blobs[f"app@{digest_of(b'layer')}"] = sent
+    refusal = pytest.raises(RegistryError, match=r"sent something else|stopped sending")
+    with refusal, Writer(tmp_path / "all.tar", Registries()) as writer:
+        writer.add(needed(registry, "app:1"), ignore)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,133 @@
+"""Calls of registries, on a registry that answers over real HTTP."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+from image_registry import ImageRegistry, digest_of
+
+from envkit.errors import UserError
+from envkit.registry_api import Registries, RegistryError, parse
+from envkit.registry_login import login_of
+
+DIGEST = f"sha256:{64 * 'a'}"
+
+
+@pytest.fixture(autouse=True)
+def docker_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Docker's own configuration, empty at first."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    return tmp_path / "config.json"
+
+
+def write_login(config: Path, host: str, login: str) -> None:
+    config.write_text(json.dumps({"auths": {host: {"auth": base64.b64encode(login.encode()).decode()}}}))
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("registry", ("docker.io", "library/registry", "latest", "")),
+        ("a.b:5000/x/y:1", ("a.b:5000", "x/y", "1", "")),
+        (f"ghcr.io/x@{DIGEST}", ("ghcr.io", "x", "", DIGEST)),
+        (f"ghcr.io/x:1@{DIGEST}", ("ghcr.io", "x", "1", DIGEST)),
+    ],
+)
+def test_a_name_has_its_parts(name: str, parts: tuple[str, ...]) -> None:
+    found = parse(name)
+    assert (found.host, found.repository, found.tag, found.digest) == parts
+
+
+@pytest.mark.parametrize("name", ["", "a.b/x@sha256:1", "a.b/x:"])
+def test_what_is_no_name_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="is not the name of an image"):
+        parse(name)
+
+
+def test_an_image_is_found_by_tag_and_by_digest(registry: ImageRegistry) -> None:
+    digest = registry.put_image("team/app", "1", b"layer")
+    registries = Registries()
+    assert registries.digest(parse(f"{registry.host}/team/app:1")) == digest
+    assert registries.digest(parse(f"{registry.host}/team/app@{digest}")) == digest
+    manifest = registries.manifest(parse(f"{registry.host}/team/app:1"))
+    assert (manifest.digest, len(manifest.blobs)) == (digest, 2)
+
+
+def test_an_image_that_is_not_there_says_so(registry: ImageRegistry) -> None:
+    with pytest.raises(RegistryError) as error:
+        Registries().manifest(parse(f"{registry.host}/team/app:1"))
+    assert error.value.status == 404
+    assert (error.value.what, error.value.why) == (
+        f"{registry.host} has no /v2/team/app/manifests/1.",
+        "manifest unknown",
+    )
+
+
+def test_a_registry_that_is_down_is_named() -> None:
+    with pytest.raises(RegistryError, match=r"127\.0\.0\.1:1 does not answer"):
+        Registries().check("127.0.0.1:1")
+
+
+def test_a_manifest_that_is_not_what_its_digest_says_is_refused(registry: ImageRegistry) -> None:
+    registry.manifests[f"app@{DIGEST}"] = ("x", b"{}")
+    with pytest.raises(RegistryError, match="sent another manifest"):
+        Registries().manifest(parse(f"{registry.host}/app@{DIGEST}"))
+
+
+def test_a_registry_that_gives_tokens_to_everyone_is_read(registry: ImageRegistry) -> None:
+    digest = registry.put_image("app", "1", b"layer")
+    registry.wants_token = True
+    registries = Registries()
+    registries.check(registry.host)  # one that wants a token answers
+    assert registries.digest(parse(f"{registry.host}/app:1")) == digest
+    assert registries.digest(parse(f"{registry.host}/app:1")) == digest
+    # The token is asked for once.
+    assert [path for _, path, _ in registry.requests if path.startswith("/token")] == [
+        "/token?service=test&scope=repository%3Aapp%3Apull"
+    ]
+
+
+def test_a_login_of_docker_goes_to_the_tokens_address_alone(registry: ImageRegistry, docker_config: Path) -> None:
+    registry.put_image("app", "1", b"layer")
+    registry.wants_token, registry.login = True, "me:secret"
+    with pytest.raises(RegistryError) as error:
+        Registries().digest(parse(f"{registry.host}/app:1"))
+    assert error.value.next_step == f"docker login {registry.host}"
+    write_login(docker_config, registry.host, "me:secret")
+    registry.requests.clear()
+    Registries().digest(parse(f"{registry.host}/app:1"))
+    assert {path.partition("?")[0] for _, path, sent in registry.requests if sent.startswith("Basic")} == {"/token"}
+
+
+def test_a_store_to_which_a_registry_sends_on_gets_no_token(
+    registry: ImageRegistry, other_registry: ImageRegistry
+) -> None:
+    registry.put_image("app", "1", b"layer")
+    other_registry.put_image("app", "1", b"layer")
+    registry.wants_token, registry.sends_on = True, f"http://{other_registry.host}"
+    with Registries().blob(parse(f"{registry.host}/app:1"), digest_of(b"layer")) as content:
+        assert content.read() == b"layer"
+    assert [sent for _, _, sent in other_registry.requests] == [""]
+
+
+def test_credentials_come_from_docker_s_helpers_too(
+    docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper = tmp_path / "docker-credential-test"
+    helper.write_text(
+        '#!/bin/sh\nread -r host\n[ "$host" = a.b ] || exit 1\nprintf \'{"Username": "me", "Secret": "%s"}\' "$host"\n'
+    )
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    docker_config.write_text('{"credsStore": "test"}')
+    assert login_of("a.b") == ("me", "a.b")
+    assert login_of("c.d") is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"auths": {"a.b": {"auth": "?"}}}', '{"credsStore": "not-there"}'])
+def test_a_docker_that_knows_nothing_has_no_login(docker_config: Path, text: str) -> None:
+    docker_config.write_text(text)
+    assert login_of("a.b") is None
