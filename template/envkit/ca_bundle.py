@@ -61,6 +61,12 @@ class CaBundle:
     text: str
 
     @property
+    def certificates(self) -> list[str]:
+        """The certificates as PEM, one by one."""
+        end = "-----END CERTIFICATE-----\n"
+        return [f"{part}{end}" for part in self.text.split(end)[:-1]]
+
+    @property
     def sha256(self) -> str:
         """Identifies the certificates, in hexadecimal."""
         return hashlib.sha256(self.text.encode()).hexdigest()

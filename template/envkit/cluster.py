@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from envkit.corporate_network import CorporateNetwork
 from envkit.images import Images
 
 
@@ -30,6 +31,10 @@ class Cluster(Protocol):
     @property
     def addresses(self) -> tuple[str, ...]:
         """Names and ranges of addresses inside it, which no proxy reaches."""
+
+    @property
+    def corporate(self) -> CorporateNetwork:
+        """Authorities and proxies that hold for it."""
 
     @property
     def node_container(self) -> str:

@@ -141,11 +141,20 @@ def read_proxies(values: Mapping[str, str], shell: Mapping[str, str] | None = No
 
 
 def without_credentials(url: str) -> str:
-    """A proxy's address without user name and password."""
+    """A proxy's address with stars in place of user name and password."""
+    parts = urlsplit(without_user(url))
+    return parts._replace(netloc=f"***@{parts.netloc}").geturl() if has_credentials(url) else url
+
+
+def has_credentials(url: str) -> bool:
+    """Whether a user name, or what stands in for one, is in a proxy's address."""
+    return "@" in urlsplit(url).netloc
+
+
+def without_user(url: str) -> str:
+    """A proxy's address with nothing before its host."""
     parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def proxy_endpoint(url: str) -> tuple[str, int]:

@@ -223,6 +223,10 @@ def check_corporate_network(environment: Environment, root: Path = ROOT) -> list
     checks = []
     if network.ca_file and (bundle := read_own_ca_bundle(root)):
         checks.append(_check_authorities(bundle))
+    dotenv = root / ".env"
+    if network.credentials and dotenv.is_file() and dotenv.stat().st_mode & 0o077:
+        detail = f"{dotenv} holds a proxy's password, and others can read it"
+        checks.append(Check("Proxy", Verdict.WARN, detail, f"chmod 600 {dotenv}"))
     addresses = dict.fromkeys(filter(None, (network.http_proxy, network.https_proxy)))
     checks += [_check_proxy(url, network.credentials) for url in addresses]
     names = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")

@@ -31,6 +31,7 @@ def test_the_certificates_are_read_and_nothing_else(tmp_path: Path) -> None:
 
     assert [authority.name.split()[0] for authority in bundle.authorities] == ["CN=One", "CN=Two"]
     assert bundle.text == one.pem + two.pem
+    assert bundle.certificates == [one.pem, two.pem]
 
 
 def test_what_stands_between_the_certificates_changes_nothing(tmp_path: Path) -> None:

@@ -290,11 +290,14 @@ def test_doctor_says_whether_the_proxy_answers(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         shop = _shop(tmp_path, f"HTTP_PROXY=http://jo:{PASSWORD}@127.0.0.1:{port}\n")
+        (tmp_path / ".env").chmod(0o600)
         (up,) = preflight.check_corporate_network(shop, tmp_path)
-    (down,) = preflight.check_corporate_network(shop, tmp_path)
+    (tmp_path / ".env").chmod(0o640)
+    readable, down = preflight.check_corporate_network(shop, tmp_path)
 
     assert (up.verdict, down.verdict) == (preflight.Verdict.OK, preflight.Verdict.WARN)
     assert "HTTPS_PROXY in .env" in down.fix
+    assert readable.fix == f"chmod 600 {tmp_path / '.env'}"
     assert PASSWORD not in str((up, down))
 
 

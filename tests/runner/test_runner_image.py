@@ -12,6 +12,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from certificates import new_authority
 from fake_tools import Machine
 from stand_in_releases import Releases, write_pin
 
@@ -205,6 +206,22 @@ def test_nodes_pull_by_the_name_that_their_mirrors_have(repository: Path, enviro
 
 
 # -- building -----------------------------------------------------------------------------------------------------
+
+
+def test_a_companys_authorities_change_the_tag_and_are_in_the_image(build: Build, repository: Path) -> None:
+    one, two = new_authority(), new_authority()
+    before, bundle = describe(repository).tag, repository / "ca-bundle.pem"
+    bundle.write_text(f"a comment\n{one.pem}{two.pem}", encoding="ascii")
+    tag = describe(repository).tag
+
+    build()
+
+    files = sorted((repository / "runner" / "ca").glob("*.crt"))
+    assert [path.read_text(encoding="ascii") for path in files] == [one.pem, two.pem]
+    # The files are made of the bundle, so they count no second time.
+    assert before != tag == describe(repository).tag
+    bundle.unlink()
+    assert describe(repository).tag == before
 
 
 def test_an_image_is_built_pushed_and_remembered(

@@ -30,6 +30,11 @@ def add_arc_commands(add: _Add) -> None:
     logs.add_argument("--follow", "-f", action="store_true", help="go on as lines come")
     plan = add("arc-plan", _plan, "check everything and print what the playbooks have to know, as JSON")
     plan.add_argument("purpose", choices=["install", "delete"])
+    add(
+        "arc-secrets",
+        _secrets,
+        "print the Secrets with the proxy's password, for the playbooks",
+    )
 
 
 def _install(arguments: argparse.Namespace) -> int:
@@ -114,6 +119,15 @@ def _plan(arguments: argparse.Namespace) -> int:
     from envkit.arc.install import plan_for_ansible
 
     print(json.dumps(plan_for_ansible(load_environment(), arguments.purpose)))
+    return 0
+
+
+def _secrets(_: argparse.Namespace) -> int:
+    from envkit.arc.corporate import secret_manifests
+    from envkit.arc.settings import RUNNERS_NAMESPACE
+    from envkit.corporate_network import read_own_proxies
+
+    print(json.dumps(secret_manifests(read_own_proxies(), load_environment().corporate, RUNNERS_NAMESPACE)))
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from envkit.arc.ansible import prepare_ansible, run_playbook
 from envkit.arc.causes import error_lines, find_cause
+from envkit.arc.corporate import AUTHORITIES, CA_KEY, authorities_text
 from envkit.arc.kube import CONTROLLER_SELECTOR, Kube, Resources, kube_of, namespace
 from envkit.arc.preflight import find_problems, refusal
 from envkit.arc.settings import (
@@ -169,6 +170,7 @@ def _plan_install(
             "chart": settings.chart("runners"),
             "values": settings.runner_values,
             "manifests": _manifests(settings),
+            "has_secrets": settings.corporate.has_proxy,
             "present": kept is not None,
             "retry": kept is not None and not kept.registered,
             # 0.14 never takes up a parked set again, whatever changes: it has to be made anew.
@@ -234,13 +236,13 @@ def _not_removed(kube: Kube, error: CommandFailedError, started: datetime) -> Us
 
 def _manifests(settings: ArcSettings) -> list[Mapping[str, Any]]:
     manifests = list(settings.manifests)
-    if settings.ca_file:
+    if authorities := authorities_text(settings.ca_file):
         manifests.append(
             {
                 "apiVersion": "v1",
                 "kind": "ConfigMap",
-                "metadata": {"name": "github-ca", "namespace": RUNNERS_NAMESPACE},
-                "data": {"ca.crt": settings.ca_file.read_text(encoding="utf-8")},
+                "metadata": {"name": AUTHORITIES, "namespace": RUNNERS_NAMESPACE},
+                "data": {CA_KEY: authorities},
             }
         )
     return manifests

@@ -12,14 +12,16 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 from dotenv import dotenv_values
 
+from envkit.arc.corporate import AUTHORITIES, CA_KEY, add_corporate_network
 from envkit.cluster import Cluster
+from envkit.corporate_network import CorporateNetwork
 from envkit.errors import UserError
 from envkit.overlay import local_file, merged, read_overlay
 from envkit.paths import ROOT, just_command
@@ -73,6 +75,7 @@ class ArcSettings:
         ca_file: Certificates for GitHub Enterprise Server; None without.
         local: The lines of `.env`.
         own_keys: Keys of the runners' values that the team's own file sets.
+        corporate: Authorities and proxies of a company's network.
     """
 
     version: str
@@ -84,6 +87,7 @@ class ArcSettings:
     ca_file: Path | None
     local: LocalSettings
     own_keys: frozenset[str] = frozenset()
+    corporate: CorporateNetwork = field(default_factory=CorporateNetwork)
 
     @property
     def name(self) -> str:
@@ -193,6 +197,7 @@ def read_arc_settings(cluster: Cluster, root: Path = ROOT) -> ArcSettings:
         controller_values=_read_values(root / "helm" / "arc-controller.yaml"),
         runner_values=_complete(_read_values(runners), local, cluster, manifests, with_ca=bool(ca_file)),
         manifests=manifests,
+        corporate=cluster.corporate,
         ca_file=root / Path(ca_file).expanduser() if ca_file else None,
         local=local,
         own_keys=frozenset(read_overlay(local_file(runners))),
@@ -270,11 +275,12 @@ def _complete(
     runner = runner_container(complete)
     if runner and (image := built_image(cluster, str(runner.get("image", "")))):
         runner["image"] = image
-    if with_ca:
+    add_corporate_network(complete, cluster.corporate)
+    if with_ca or cluster.corporate.ca_sha256:
         complete.setdefault(
             "githubServerTLS",
             {
-                "certificateFrom": {"configMapKeyRef": {"name": "github-ca", "key": "ca.crt"}},
+                "certificateFrom": {"configMapKeyRef": {"name": AUTHORITIES, "key": CA_KEY}},
                 "runnerMountPath": "/usr/local/share/ca-certificates/",
             },
         )
@@ -284,7 +290,8 @@ def _complete(
     template = complete.setdefault("template", {})
     annotations = template.setdefault("metadata", {}).setdefault("annotations", {})
     # New files in a mounted config map do not reach a BuildKit that runs; a new pod has them.
-    annotations["envkit.registries"] = hashlib.sha256(json.dumps(manifests, sort_keys=True).encode()).hexdigest()[:16]
+    made_from = [*manifests, *filter(None, [cluster.corporate.described()])]
+    annotations["envkit.registries"] = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
     return complete
 
 

@@ -18,6 +18,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from envkit.cluster import Cluster
+from envkit.corporate_network import read_own_ca_bundle
 from envkit.environment import Environment
 from envkit.errors import CommandFailedError
 from envkit.images import push_command
@@ -44,6 +45,9 @@ MOVING_TAG = "latest"
 _BUILT_IMAGE = ROOT / ".tools" / "runner-image"
 _MIRRORS = ("RUNNER_MIRROR", "RUNNER_APT_MIRROR")
 _SECONDS = 60
+_AUTHORITIES = "envkit-*.crt"
+"""The files that are made of the company's bundle, among those of `ca/`."""
+
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _NOT_IN_THE_IMAGE = {".dockerignore", ".gitignore", "README.md", "npm"}
 
@@ -93,7 +97,7 @@ def describe(root: Path = ROOT) -> RunnerImage:
     )
     return RunnerImage(
         name=settings.image,
-        tag=_content_hash(folder, base, arch),
+        tag=_content_hash(folder, base, arch, _authorities(root)),
         arch=arch,
         base=base,
         base_is_own=bool(settings.base_image),
@@ -133,6 +137,7 @@ def build_and_push(
         require_known_sums(image.pins, image.arch)
         chosen = builder or ("buildah" if find_tool("buildah") else "docker")
         _pack_npm_tools(image, runner_folder(root), steps)
+        _write_authorities(root)
         with steps.step(f"Building {image.tagged} with {chosen}") as step:
             _build(chosen, image, push_reference, runner_folder(root), step.note)
         with steps.step(f"Pushing it to {images.title}") as step:
@@ -166,7 +171,9 @@ def content_files(folder: Path) -> list[Path]:
     return [
         path
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.relative_to(folder).parts[0] not in _NOT_IN_THE_IMAGE
+        if path.is_file()
+        and path.relative_to(folder).parts[0] not in _NOT_IN_THE_IMAGE
+        and not path.match(f"ca/{_AUTHORITIES}")
     ]
 
 
@@ -207,12 +214,28 @@ def failure(lines: list[str]) -> tuple[str, str]:
     return "", ""
 
 
-def _content_hash(folder: Path, base: str, arch: Arch) -> str:
-    digest = hashlib.sha256(f"{base} {arch}\n".encode())
+def _content_hash(folder: Path, base: str, arch: Arch, authorities: list[str]) -> str:
+    digest = hashlib.sha256(f"{base} {arch}\n".encode() + "".join(authorities).encode())
     for path in content_files(folder):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(folder)} {len(content)}\n".encode() + content)
     return digest.hexdigest()[:16]
+
+
+def _authorities(root: Path) -> list[str]:
+    """The certificates of the company's authorities, each as PEM."""
+    bundle = read_own_ca_bundle(root)
+    return bundle.certificates if bundle else []
+
+
+def _write_authorities(root: Path) -> None:
+    """Puts them where the Dockerfile takes certificates from; Debian's tool wants each in a file of its own."""
+    folder = runner_folder(root) / "ca"
+    for path in folder.glob(_AUTHORITIES):
+        path.unlink()
+    for number, text in enumerate(_authorities(root)):
+        folder.mkdir(exist_ok=True)
+        (folder / _AUTHORITIES.replace("*", str(number))).write_text(text, encoding="ascii")
 
 
 def _arch() -> Arch:

@@ -1,0 +1,90 @@
+"""A company's authorities and proxy for the runners: in their pods, in BuildKit beside them, and in ARC itself."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from envkit.corporate_network import CA_PATH_IN_NODES, CorporateNetwork, Proxies, has_credentials, without_user
+from envkit.paths import ROOT
+
+AUTHORITIES = "github-ca"
+"""The config map with the certificates of all authorities, under `CA_KEY`."""
+
+CA_KEY = "ca.crt"
+
+PROXY_SECRET = "arc-proxy"  # noqa: S105 - a name
+"""The Secret with the usual variables."""
+
+_SYSTEM_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+
+
+def add_corporate_network(values: dict[str, Any], network: CorporateNetwork) -> None:
+    """Adds to the values of the scale set's chart what every container of a runner needs; the team's own words stay."""
+    spec = (values.get("template") or {}).get("spec") or {}
+    containers = [c for key in ("initContainers", "containers") for c in spec.get(key) or [] if isinstance(c, dict)]
+    if network.ca_sha256:
+        spec.setdefault("volumes", []).append({"name": "authorities", "configMap": {"name": AUTHORITIES}})
+        for container in containers:
+            mount = {"name": "authorities", "mountPath": CA_PATH_IN_NODES, "subPath": CA_KEY, "readOnly": True}
+            container.setdefault("volumeMounts", []).append(mount)
+            if container.get("name") == "runner":
+                # pip and all that is made with Requests have a list of their own; the image's has these authorities.
+                _add_variable(container, "REQUESTS_CA_BUNDLE", _SYSTEM_BUNDLE)
+    if network.has_proxy:
+        for container in containers:
+            container.setdefault("envFrom", []).append({"secretRef": {"name": PROXY_SECRET}})
+        values.setdefault("proxy", dict(_chart_proxy(network)))
+
+
+def secret_manifests(proxies: Proxies, network: CorporateNetwork, namespace: str) -> list[Mapping[str, Any]]:
+    """The Secrets that those values name; they hold passwords, so they are for a program and not to be shown."""
+    if not network.has_proxy:
+        return []
+    secrets: dict[str, Mapping[str, str]] = {PROXY_SECRET: proxies.variables(network.no_proxy)}
+    for scheme, url in (("http", proxies.http), ("https", proxies.https)):
+        if has_credentials(url):
+            parts = urlsplit(url)
+            login = {"username": unquote(parts.username or ""), "password": unquote(parts.password or "")}
+            secrets[_login_secret(scheme)] = login
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "namespace": namespace},
+            "data": {key: base64.b64encode(value.encode()).decode() for key, value in sorted(data.items())},
+        }
+        for name, data in secrets.items()
+    ]
+
+
+def authorities_text(github_ca_file: Path | None, root: Path = ROOT) -> str:
+    """The certificates of a GitHub Enterprise Server and of the company, as PEM; empty where there are none."""
+    from envkit.corporate_network import read_own_ca_bundle
+
+    bundle = read_own_ca_bundle(root)
+    texts = [github_ca_file.read_text(encoding="utf-8")] if github_ca_file else []
+    texts += [bundle.text] if bundle else []
+    return "\n".join(text.strip() for text in texts) + ("\n" if texts else "")
+
+
+def _chart_proxy(network: CorporateNetwork) -> Iterator[tuple[str, Any]]:
+    """The chart's own form: ARC puts user name and password, which it takes from a Secret, into the address itself."""
+    for scheme, url in (("http", network.http_proxy), ("https", network.https_proxy)):
+        if url:
+            login = {"credentialSecretRef": _login_secret(scheme)} if has_credentials(url) else {}
+            yield scheme, {"url": without_user(url), **login}
+    yield "noProxy", list(network.no_proxy)
+
+
+def _login_secret(scheme: str) -> str:
+    return f"{PROXY_SECRET}-{scheme}"
+
+
+def _add_variable(container: dict[str, Any], name: str, value: str) -> None:
+    variables = container.setdefault("env", [])
+    if not any(variable.get("name") == name for variable in variables):
+        variables.append({"name": name, "value": value})
