@@ -48,6 +48,7 @@ COMMANDS = [
     "arc-logs",
     "update",
     "arc-plan",
+    "arc-secrets",
 ]
 
 FOR_PLAYBOOKS = {"arc-plan"}
