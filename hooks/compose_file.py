@@ -70,16 +70,17 @@ def joining(documents: Iterable[str], service: str) -> Joining:
         names.append(other)
 
 
-def compose_text(how: Joining, network: str, volumes: Sequence[str]) -> str:
+def compose_text(how: Joining, network: str, volumes: Sequence[str], env_files: Sequence[str]) -> str:
     """The content of the file; the volumes are in Compose's short spelling."""
     document: dict[str, Any] = {"version": how.version} if how.version else {}
     services: dict[str, Any] = {how.service: {"networks": [*(["default"] if how.names_none else []), network]}}
-    services.setdefault(how.container, {})["volumes"] = list(volumes)
+    services.setdefault(how.container, {}).update(volumes=list(volumes), env_file=list(env_files))
     document["services"] = services
     document["networks"] = {network: {"name": network, "external": True}}
     body = yaml.safe_dump(document, sort_keys=False)
     head = (
         f"# Joins {how.service} to the network of the cluster, and mounts the kubeconfigs into {how.container}.\n"
+        "# The file with variables is for a company's network; it is empty where there is none.\n"
         "# Copier writes this file, and an update writes it again; settings of your own belong into another one.\n"
     )
     return f"{head}{_CHECKSUM}{_checksum(body)}\n{body}"

@@ -25,7 +25,7 @@ from compose_file import UnusableServiceError, compose_text, is_unchanged, joini
 from jinja2 import TemplateError
 from jsonc import JsoncError, parse
 from questions import render
-from snippet import COMPOSE_FILE, UnmergeableError, merge, mount_parts
+from snippet import COMPOSE_FILE, UnmergeableError, env_files, merge, mount_parts
 from update_files import ABORT
 
 TEMPLATE = Path(__file__).resolve().parent.parent
@@ -190,7 +190,9 @@ def _compose_change(path: Path, settings: Mapping[str, Any], new: str, network: 
     if missing := [file for file in files if not file.is_file()]:
         raise UnusableServiceError(f"Its Compose file {missing[0]} is not there.")
     how = joining([_text(file) for file in files], str(settings["service"]))
-    wanted = compose_text(how, network, [_volume(mount) for mount in parse(new).value["mounts"]])
+    snippet = parse(new).value
+    volumes = [_volume(mount) for mount in snippet["mounts"]]
+    wanted = compose_text(how, network, volumes, [_on_host(path) for path in env_files(snippet["runArgs"])])
     if not compose.exists() or is_unchanged(_text(compose)):
         return Change({compose: wanted})
     if joins(_text(compose), network):
@@ -201,10 +203,14 @@ def _compose_change(path: Path, settings: Mapping[str, Any], new: str, network: 
 
 
 def _volume(mount: str) -> str:
-    """A mount of devcontainer.json as Compose spells it, which has a notation of its own for the host's variables."""
+    """A mount of devcontainer.json as Compose spells it."""
     parts = mount_parts(mount)
-    source = parts["source"].replace("${localEnv:", "${")
-    return f"{source}:{parts['target']}{':ro' if 'readonly' in parts else ''}"
+    return f"{_on_host(parts['source'])}:{parts['target']}{':ro' if 'readonly' in parts else ''}"
+
+
+def _on_host(path: str) -> str:
+    """A path of devcontainer.json as Compose spells it, with the host's variables."""
+    return path.replace("${localEnv:", "${")
 
 
 def _merged_before(answers_file: Path) -> str | None:

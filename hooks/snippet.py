@@ -10,7 +10,7 @@ name without the version.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,14 +35,15 @@ _ROOT: Place = ()
 _EXTENSIONS: Place = ("customizations", "vscode", "extensions")
 _INITIALIZE: Place = ("initializeCommand",)
 _COMPOSE: Place = ("dockerComposeFile",)
-_NETWORK: Place = ("runArgs",)
+_ARGUMENTS: Place = ("runArgs",)
 _MOUNTS: Place = ("mounts",)
 _VARIABLES: Place = ("containerEnv",)
 _OBJECTS: tuple[Place, ...] = (("features",), _VARIABLES, _INITIALIZE)
-_LISTS: tuple[Place, ...] = (_NETWORK, _MOUNTS, _EXTENSIONS, _COMPOSE)
+_LISTS: tuple[Place, ...] = (_ARGUMENTS, _MOUNTS, _EXTENSIONS, _COMPOSE)
 
 # What a file has that the snippet wrote as a whole. A team that had a file of its own has its own values.
 _WHOLE_FILE = ("name", "image", "remoteUser", "updateRemoteUserUID")
+_NETWORK = "network"
 OWN_COMMAND = "own"
 """The name that the repository's own initializeCommand gets where it had none."""
 
@@ -104,7 +105,7 @@ def merge(text: str, *, base: str | None, new: str, compose: bool, refuse: bool 
     old = {} if base is None else entries(parse(base))
     wanted = entries(parse(new))
     if compose and wanted:
-        wanted = {identity: entry for identity, entry in wanted.items() if entry.container not in {_NETWORK, _MOUNTS}}
+        wanted = {identity: entry for identity, entry in wanted.items() if entry.container not in {_ARGUMENTS, _MOUNTS}}
         wanted[_COMPOSE, COMPOSE_FILE] = _entry(_COMPOSE, None, COMPOSE_FILE)
     if base is not None:
         old[_COMPOSE, COMPOSE_FILE] = _entry(_COMPOSE, None, COMPOSE_FILE)
@@ -151,8 +152,8 @@ def _same(one: Entry | None, other: Entry | None) -> bool:
 
 
 def _is_essential(identity: Identity) -> bool:
-    """Whether the entry is network or mount: these change place when a container moves to Compose or back."""
-    return identity[0] in {_NETWORK, _MOUNTS, _COMPOSE}
+    """Whether the entry is an argument or mount: these change place when a container moves to Compose or back."""
+    return identity[0] in {_ARGUMENTS, _MOUNTS, _COMPOSE}
 
 
 def _may_add(identity: Identity, old: Entry | None) -> bool:
@@ -165,7 +166,7 @@ def _contradicts(identity: Identity, new: Entry | None, team: Entry) -> bool:
     container, name = identity
     if container == _MOUNTS:
         return new is None or mount_parts(new.value).get("source") != mount_parts(team.value).get("source")
-    return container == _NETWORK or (container, name) == (_VARIABLES, "KUBECONFIG")
+    return identity == (_ARGUMENTS, _NETWORK) or (container, name) == (_VARIABLES, "KUBECONFIG")
 
 
 def _conflict(identity: Identity, new: Entry | None, team: Entry) -> str:
@@ -250,10 +251,10 @@ def _elements(path: Place, node: Node | None) -> Iterator[tuple[str, Entry]]:
     children = node.children
     for index, child in enumerate(children):
         value = child.node.value
-        if path == _NETWORK:
+        if path == _ARGUMENTS:
             following = children[index + 1].node.value if index + 1 < len(children) else None
-            if network := _network(value, following):
-                yield "network", Entry(path, None, value, network[1], index, network[0])
+            if argument := _argument(value, following):
+                yield argument[1], Entry(path, None, value, argument[2], index, argument[0])
         elif path == _MOUNTS:
             mount = mount_parts(value)
             yield str(mount.get("target")), Entry(path, None, value, _meaning(None, mount), index)
@@ -263,12 +264,22 @@ def _elements(path: Place, node: Node | None) -> Iterator[tuple[str, Entry]]:
             yield str(value), _entry(path, None, value, index)
 
 
-def _network(argument: object, following: object) -> tuple[int, str] | None:
-    """How many arguments name the network that a container joins, and the network; None for another argument."""
-    option, equals, name = str(argument).partition("=")
-    if option not in {"--network", "--net"}:
+def _argument(argument: object, following: object) -> tuple[int, str, str] | None:
+    """How many arguments belong together, what they are about, and their value; None for what no snippet has.
+
+    A container joins one network, and may take its variables from several files.
+    """
+    option, equals, value = str(argument).partition("=")
+    if option not in {"--network", "--net", "--env-file"}:
         return None
-    return (1, name) if equals else (2, str(following))
+    count, value = (1, value) if equals else (2, str(following))
+    return count, f"{option} {value}" if option == "--env-file" else _NETWORK, value
+
+
+def env_files(arguments: Iterable[str]) -> list[str]:
+    """The files from which the snippet's arguments have a container's variables taken."""
+    option = "--env-file="
+    return [argument.removeprefix(option) for argument in arguments if argument.startswith(option)]
 
 
 def mount_parts(value: object) -> dict[str, str]:

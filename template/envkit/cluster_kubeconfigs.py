@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from envkit.devcontainer_files import (
+    devcontainer_files_are_current,
+    remove_devcontainer_files,
+    write_devcontainer_files,
+)
 from envkit.errors import CommandFailedError, UserError
 from envkit.files import write_private
 from envkit.kubeconfig import (
@@ -19,7 +24,9 @@ _SECONDS = 30
 
 
 def write_kubeconfigs(session: Session, *, text: str = "", switch: bool = False) -> list[str]:
-    """Writes both files from what k3d knows and merges the entries; returns the files that changed.
+    """Writes both files from what k3d knows, and what dev containers need besides, and merges the entries.
+
+    Returns the files that changed.
 
     Args:
         session: The run.
@@ -35,6 +42,7 @@ def write_kubeconfigs(session: Session, *, text: str = "", switch: bool = False)
         changed.append(str(paths.host))
     if write_private(paths.devcontainer, devcontainer_kubeconfig(text, session.environment.load_balancer)):
         changed.append(str(paths.devcontainer))
+    changed += write_devcontainer_files(session.environment)
     if not _is_own(paths) and merge(paths.merged, text, session.environment.context, switch=switch):
         changed.append(str(paths.merged))
     return changed
@@ -63,7 +71,12 @@ def kubeconfigs_are_current(session: Session) -> bool:
     except (OSError, UnicodeDecodeError, UserError):
         return False
     private = all(path.stat().st_mode & 0o077 == 0 for path in (paths.host, paths.devcontainer))
-    return private and container == wanted and (_is_own(paths) or has_current_entries(paths.merged, text))
+    return (
+        private
+        and container == wanted
+        and devcontainer_files_are_current(session.environment)
+        and (_is_own(paths) or has_current_entries(paths.merged, text))
+    )
 
 
 def remove_kubeconfigs(session: Session) -> list[str]:
@@ -74,6 +87,7 @@ def remove_kubeconfigs(session: Session) -> list[str]:
         if path.exists():
             path.unlink()
             removed.append(str(path))
+    removed += remove_devcontainer_files(session.environment)
     # $KUBECONFIG may have named another file when the cluster was created.
     context = session.environment.context
     removed.extend(f"context {context} in {path}" for path in developers_kubeconfigs() if unmerge(path, context))

@@ -252,6 +252,20 @@ def tell_programs(root: Path = ROOT, variables: MutableMapping[str, str] = os.en
             variables.setdefault("NODE_EXTRA_CA_CERTS", str(path))
 
 
+def trusted_certificates(root: Path = ROOT) -> str:
+    """The system's certificates and those of this environment, as PEM; empty where it has none.
+
+    Where the system keeps its own in another way, those of the environment alone.
+    """
+    path = ca_bundle_file(_dotenv(root), root)
+    if path is None or not path.is_file():
+        return ""
+    if combined := _combined(path, root):
+        return combined.read_text(encoding="utf-8")
+    bundle = read_own_ca_bundle(root)
+    return bundle.text if bundle else ""
+
+
 def _combined(path: Path, root: Path) -> Path | None:
     """A file with the system's certificates and these; None where the system keeps its own in another way."""
     import hashlib

@@ -12,7 +12,7 @@ import yaml
 from arc.conftest import Settings, write_dotenv
 from certificates import new_authority
 
-from envkit.arc.corporate import authorities_text, secret_manifests
+from envkit.arc.corporate import secret_manifests
 from envkit.config import read_environment
 from envkit.corporate_network import CA_PATH_IN_NODES, read_own_proxies
 
@@ -51,7 +51,7 @@ def test_without_either_the_values_are_those_of_the_files(root: Path, settings: 
     assert not any("envFrom" in container for container in _containers(values))
     assert "authorities" not in {volume["name"] for volume in values["template"]["spec"]["volumes"]}
     assert _secrets(root) == {}
-    assert authorities_text(None, root) == ""
+    assert [manifest["metadata"]["name"] for manifest in settings().manifests] == ["arc-registries"]
 
 
 def test_runner_and_buildkit_get_the_authorities_and_so_does_arc(root: Path, settings: Settings) -> None:
@@ -66,17 +66,19 @@ def test_runner_and_buildkit_get_the_authorities_and_so_does_arc(root: Path, set
     for container in _containers(values):
         (mount,) = (mount for mount in container["volumeMounts"] if mount["name"] == "authorities")
         assert (mount["mountPath"], mount["subPath"], mount["readOnly"]) == (CA_PATH_IN_NODES, "ca.crt", True)
-    assert authorities_text(None, root) == authority.pem
+    assert settings().manifests[-1]["data"] == {"ca.crt": authority.pem}
     # New files in a mounted config map do not reach a program that runs; new pods have them.
     assert _mark(settings) != before
 
 
-def test_a_githubs_own_authority_stands_beside_the_companys(root: Path) -> None:
+def test_a_githubs_own_authority_stands_beside_the_companys(root: Path, settings: Settings) -> None:
     own, company = new_authority("GitHub"), new_authority()
     (root / "github.crt").write_text(own.pem, encoding="ascii")
     (root / "ca-bundle.pem").write_text(company.pem, encoding="ascii")
 
-    assert authorities_text(root / "github.crt", root) == own.pem + company.pem
+    write_dotenv(root, GITHUB_CA_FILE="github.crt")
+
+    assert settings().manifests[-1]["data"] == {"ca.crt": own.pem + company.pem}
 
 
 def test_a_proxy_holds_for_arc_runner_and_buildkit_and_its_password_for_secrets_alone(

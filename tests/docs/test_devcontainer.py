@@ -15,6 +15,7 @@ from jsonschema import Draft201909Validator
 from support import SCHEMAS
 
 from envkit.config import read_environment
+from envkit.devcontainer_files import env_file
 from envkit.kubeconfig import kubeconfig_paths
 
 from .conftest import Generated
@@ -42,8 +43,9 @@ def test_dev_container_is_valid(devcontainer: Any) -> None:
 
 
 def test_dev_container_joins_the_clusters_network(generated: Generated, devcontainer: Any) -> None:
-    network = read_environment(generated.folder).network
-    assert devcontainer["runArgs"] == [f"--network={network}"]
+    environment = read_environment(generated.folder)
+    variables = f"${{localEnv:HOME}}/{env_file(environment).relative_to(Path.home())}"
+    assert devcontainer["runArgs"] == [f"--network={environment.network}", f"--env-file={variables}"]
 
 
 def test_dev_container_reads_the_kubeconfig_that_is_written_for_it(generated: Generated, devcontainer: Any) -> None:
@@ -77,7 +79,7 @@ def test_snippet_for_service_repositories_is_the_environments_own(
 def command(devcontainer: Any) -> str:
     """What runs on the host before the container; it has a name, so that others can stand beside it."""
     ((name, text),) = devcontainer["initializeCommand"].items()
-    assert devcontainer["runArgs"] == [f"--network={name}"]
+    assert devcontainer["runArgs"][0] == f"--network={name}"
     return str(text)
 
 
@@ -109,10 +111,20 @@ def test_preparation_on_the_host_never_fails(
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert (home / ".kube").is_dir()
+    variables = devcontainer["runArgs"][1].removeprefix("--env-file=").replace("${localEnv:HOME}", str(home))
+    assert Path(variables).read_text(encoding="utf-8") == ""
     network = devcontainer["runArgs"][0].removeprefix("--network=")
     seen = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     assert seen == [f"{call} {network}" for call in calls]
+
+
+def test_preparation_leaves_the_variables_that_are_there(devcontainer: Any, tmp_path: Path) -> None:
+    variables = devcontainer["runArgs"][1].removeprefix("--env-file=").replace("${localEnv:HOME}", str(tmp_path))
+    Path(variables).parent.mkdir()
+    Path(variables).write_text("HTTPS_PROXY=http://proxy.example.com\n", encoding="utf-8")
+    environment = {"PATH": os.defpath, "HOME": str(tmp_path), "DOCKER_HOST": "unix:///nowhere"}
+    subprocess.run(["/bin/sh", "-c", command(devcontainer)], env=environment, check=True)
+    assert Path(variables).read_text(encoding="utf-8") == "HTTPS_PROXY=http://proxy.example.com\n"
 
 
 def test_preparation_on_the_host_works_where_the_home_folder_has_spaces(devcontainer: Any, tmp_path: Path) -> None:

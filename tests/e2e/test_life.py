@@ -482,7 +482,7 @@ def _docker_arguments(environment: Generated, settings: dict[str, Any]) -> list[
     mounts = [mount.replace("${localEnv:HOME}", str(environment.home)) for mount in settings["mounts"]]
     assert not [mount for mount in mounts if "${" in mount]
     return [
-        *settings["runArgs"],
+        *(argument.replace("${localEnv:HOME}", str(environment.home)) for argument in settings["runArgs"]),
         *(f"--mount={mount}" for mount in mounts),
         *(f"--env={key}={value}" for key, value in settings["containerEnv"].items()),
         f"--user={_DEVCONTAINER_USER if os.getuid() == 0 else os.getuid()}",

@@ -51,7 +51,7 @@ COMMANDS = [
     "arc-secrets",
 ]
 
-FOR_PLAYBOOKS = {"arc-plan"}
+FOR_PLAYBOOKS = {"arc-plan", "arc-secrets"}
 """What the playbooks call, and no person."""
 
 

@@ -20,6 +20,7 @@ ANSWERS = ".copier-answers.devcontainer.yml"
 USUAL = ".devcontainer/devcontainer.json"
 COMPOSE = ".devcontainer/compose.k3d.yaml"
 NETWORK = "k3d-shop-dev"
+ARGUMENTS = [f"--network={NETWORK}", f"--env-file=${{localEnv:HOME}}/.kube/{NETWORK}.devcontainer.env"]
 TEAM = '{\n    // The team\'s.\n    "image": "debian",\n    "runArgs": ["--init"],\n}\n'
 
 Hook = Callable[..., int]
@@ -96,7 +97,7 @@ def test_existing_repository_gets_the_snippet_and_nothing_else_changes(template:
     copy(template, service)
     assert changed(service) == {USUAL, ANSWERS}
     assert read_yaml(service / ".copier-answers.yml")["project"] == "orders"
-    assert value(service / USUAL)["runArgs"] == ["--init", f"--network={NETWORK}"]
+    assert value(service / USUAL)["runArgs"] == ["--init", *ARGUMENTS]
     assert "// The team's." in (service / USUAL).read_text(encoding="utf-8")
     commit_all(service, "the snippet")
     update(service)
@@ -124,7 +125,7 @@ def test_update_brings_what_the_template_changed_and_keeps_what_the_team_did(
     document = value(path)
     assert [name for name in document["features"] if name.endswith(":1.9.0")] == list(document["features"])
     assert document["containerEnv"]["KUBECACHEDIR"] == "/tmp/cache"
-    assert document["runArgs"] == ["--init", "--cap-add=SYS_PTRACE", f"--network={NETWORK}"]
+    assert document["runArgs"] == ["--init", "--cap-add=SYS_PTRACE", *ARGUMENTS]
     assert "// The team's." in path.read_text(encoding="utf-8")
 
 
@@ -295,7 +296,7 @@ def test_update_reports_what_both_changed_and_keeps_it(
     write(service, usual='{"runArgs": ["--network=mine"]}')
     assert hook("update") == 0
     assert f'runArgs has "--network=mine"; the cluster needs "--network={NETWORK}". It stays' in capsys.readouterr().err
-    assert value(service / USUAL)["runArgs"] == ["--network=mine"]
+    assert value(service / USUAL)["runArgs"] == ["--network=mine", ARGUMENTS[1]]
 
 
 def test_update_without_the_old_version_at_hand_still_adds_and_reports(
@@ -306,7 +307,7 @@ def test_update_without_the_old_version_at_hand_still_adds_and_reports(
     commit_all(service, "the snippet")
     assert hook("update", cluster_name="cart-dev") == 0
     assert 'the cluster needs "--network=k3d-cart-dev". It stays as it is.' in capsys.readouterr().err
-    assert value(service / USUAL)["runArgs"] == ["--init", f"--network={NETWORK}"]
+    assert value(service / USUAL)["runArgs"] == ["--init", *ARGUMENTS, ARGUMENTS[1].replace("shop", "cart")]
 
 
 def test_broken_file_stops_an_update_with_the_way_back(
@@ -338,6 +339,7 @@ def test_removal_takes_a_configuration_that_the_snippet_made(service: Path, hook
 
 IN_COMPOSE = '{"dockerComposeFile": "../compose.yml", "service": "app"}\n'
 VOLUME = "${HOME}/.kube:/home/vscode/.kube:ro"
+VARIABLES = f"${{HOME}}/.kube/{NETWORK}.devcontainer.env"
 APP = "services:\n  app:\n    image: debian\n"
 
 
@@ -347,7 +349,7 @@ def test_compose_container_joins_the_network_by_a_file_of_its_own(service: Path,
     assert changed(service) == {USUAL, COMPOSE, ANSWERS}
     assert value(service / USUAL)["dockerComposeFile"] == ["../compose.yml", "compose.k3d.yaml"]
     assert read_yaml(service / COMPOSE) == {
-        "services": {"app": {"networks": ["default", NETWORK], "volumes": [VOLUME]}},
+        "services": {"app": {"networks": ["default", NETWORK], "volumes": [VOLUME], "env_file": [VARIABLES]}},
         "networks": {NETWORK: {"name": NETWORK, "external": True}},
     }
     commit_all(service, "the snippet")
@@ -443,10 +445,11 @@ def test_network_is_joined_by_the_service_that_has_one(
 ) -> None:
     how = joining(documents, "app")
     assert (how.service, how.names_none, how.version) == (service, names_none, version)
-    text = compose_text(how, NETWORK, [VOLUME])
+    text = compose_text(how, NETWORK, [VOLUME], [VARIABLES])
     services = yaml.safe_load(text)["services"]
     networks = services[service]["networks"]
     assert services["app"]["volumes"] == [VOLUME]
+    assert services["app"]["env_file"] == [VARIABLES]
     assert networks == (["default", NETWORK] if names_none else [NETWORK])
     assert is_unchanged(text)
     assert is_unchanged(text.replace("\n", "\r\n"))

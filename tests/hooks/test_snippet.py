@@ -17,6 +17,9 @@ SNIPPET = (ROOT / "template/.devcontainer/devcontainer.json.jinja").read_text(en
 FEATURE = "ghcr.io/devcontainers/features/kubectl-helm-minikube"
 
 
+ENV_FILE = ["--env-file=${localEnv:HOME}/.kube/k3d-shop-dev.devcontainer.env"]
+
+
 def snippet(cluster: str = "shop-dev") -> str:
     return str(render(SNIPPET, {"cluster_name": cluster}))
 
@@ -104,7 +107,7 @@ def test_a_container_that_moves_to_compose_and_back_stays_in_the_network() -> No
     assert (moved["runArgs"], moved["dockerComposeFile"]) == (["--init"], ["c.yml", COMPOSE_FILE])
     del moved["dockerComposeFile"]
     back = merged(json.dumps(moved), base=snippet())
-    assert back["runArgs"] == ["--init", "--network=k3d-shop-dev"]
+    assert back["runArgs"] == ["--init", "--network=k3d-shop-dev", *ENV_FILE]
     assert back["mounts"] == parse(snippet()).value["mounts"]
 
 
@@ -157,7 +160,8 @@ def test_a_file_that_is_no_configuration_is_refused(text: str, sentence: str) ->
     [
         {"features": {f"{FEATURE}:1": {"version": "latest"}}},
         {"features": {f"{FEATURE}@sha256:{'0' * 64}": {}}},
-        {"runArgs": ["--network", "k3d-shop-dev"]},
+        {"runArgs": ["--network", "k3d-shop-dev", *ENV_FILE]},
+        {"runArgs": ["--env-file", ENV_FILE[0].removeprefix("--env-file="), "--net=k3d-shop-dev", "--init"]},
         {"mounts": ["type=bind,src=${localEnv:HOME}/.kube,dst=/home/vscode/.kube/"]},
         {"mounts": [{"type": "bind", "source": "${localEnv:HOME}/.kube", "target": "/home/vscode/.kube"}]},
         {"containerEnv": {"KUBECACHEDIR": "/cache"}},
@@ -173,6 +177,14 @@ def test_a_setting_of_the_teams_own_that_serves_as_well_stays(settings: dict[str
             assert document[key] == value
         else:
             assert document[key]["KUBECACHEDIR"] == "/cache"
+
+
+def test_an_update_from_a_release_without_the_variables_adds_them_and_keeps_files_of_the_teams_own() -> None:
+    earlier = snippet().replace(f', "{ENV_FILE[0]}"', "")
+    assert ENV_FILE[0] not in earlier
+    before = merge(with_settings(runArgs=["--env-file", ".env"]), base=None, new=earlier, compose=False).text
+    document = merged(before, base=earlier)
+    assert document["runArgs"] == ["--env-file", ".env", "--network=k3d-shop-dev", *ENV_FILE]
 
 
 # -- updates --------------------------------------------------------------------------------------------------------
@@ -203,7 +215,7 @@ def test_what_the_team_took_out_stays_out_but_for_network_and_mount() -> None:
     del document["mounts"]
     after = merged(json.dumps(document), base=snippet())
     mounts = parse(snippet()).value["mounts"]
-    assert after == {**document, "runArgs": ["--network=k3d-shop-dev"], "mounts": mounts}
+    assert after == {**document, "runArgs": ["--network=k3d-shop-dev", *ENV_FILE], "mounts": mounts}
 
 
 def test_what_both_changed_stays_and_is_reported() -> None:
@@ -241,7 +253,11 @@ team_files = st.fixed_dictionaries(
         "image": st.just("debian"),
         "features": st.dictionaries(names, st.dictionaries(names, st.booleans(), max_size=1), max_size=2),
         "runArgs": st.lists(
-            st.sampled_from(["--init", "--cap-add", "NET_ADMIN", "--network=k3d-shop-dev"]), max_size=3, unique=True
+            st.sampled_from(
+                ["--init", "--cap-add", "NET_ADMIN", "--network=k3d-shop-dev", "--env-file=own", *ENV_FILE]
+            ),
+            max_size=4,
+            unique=True,
         ),
         "mounts": st.lists(st.sampled_from(["source=a,target=/a", "source=b,target=/b,type=volume"]), max_size=2),
         "containerEnv": st.dictionaries(names, names, max_size=2),
@@ -263,7 +279,8 @@ def test_whatever_the_team_has_is_there_after_merge_update_and_removal(
     gone = parse(merge(updated, base=snippet(cluster), new="{}", compose=False).text).value
     own = {key: value for key, value in team.items() if value not in ({}, []) or key == "initializeCommand"}
     if own.get("runArgs"):
-        own["runArgs"] = [argument for argument in own["runArgs"] if argument != "--network=k3d-shop-dev"]
+        snippets = ["--network=k3d-shop-dev", *ENV_FILE]
+        own["runArgs"] = [argument for argument in own["runArgs"] if argument not in snippets]
     if isinstance(own.get("initializeCommand"), str | list):
         own["initializeCommand"] = {"own": own["initializeCommand"]}
     assert {key: value for key, value in gone.items() if value} == {key: value for key, value in own.items() if value}
@@ -273,4 +290,4 @@ def test_whatever_the_team_has_is_there_after_merge_update_and_removal(
     assert wanted["containerEnv"].items() <= document["containerEnv"].items()
     assert wanted["features"].items() <= document["features"].items()
     assert {*wanted["mounts"]} <= {*document["mounts"]}
-    assert f"--network=k3d-{cluster}" in document["runArgs"]
+    assert {*wanted["runArgs"]} <= {*document["runArgs"]}

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from envkit.corporate_network import CA_PATH_IN_NODES, CorporateNetwork, Proxies, has_credentials, without_user
+from envkit.corporate_network import (
+    CA_PATH_IN_NODES,
+    CorporateNetwork,
+    Proxies,
+    has_credentials,
+    read_own_ca_bundle,
+    without_user,
+)
 from envkit.paths import ROOT
 
 AUTHORITIES = "github-ca"
@@ -61,14 +68,24 @@ def secret_manifests(proxies: Proxies, network: CorporateNetwork, namespace: str
     ]
 
 
-def authorities_text(github_ca_file: Path | None, root: Path = ROOT) -> str:
-    """The certificates of a GitHub Enterprise Server and of the company, as PEM; empty where there are none."""
-    from envkit.corporate_network import read_own_ca_bundle
+def authorities_manifest(github_ca_file: Path | None, namespace: str, root: Path = ROOT) -> list[Mapping[str, Any]]:
+    """The config map with the certificates of a GitHub Enterprise Server and of the company; empty without either.
 
+    A file of GitHub's that is missing is left to those who report it.
+    """
     bundle = read_own_ca_bundle(root)
-    texts = [github_ca_file.read_text(encoding="utf-8")] if github_ca_file else []
+    texts = [github_ca_file.read_text(encoding="utf-8")] if github_ca_file and github_ca_file.is_file() else []
     texts += [bundle.text] if bundle else []
-    return "\n".join(text.strip() for text in texts) + ("\n" if texts else "")
+    if not texts:
+        return []
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": AUTHORITIES, "namespace": namespace},
+            "data": {CA_KEY: "".join(f"{text.strip()}\n" for text in texts)},
+        }
+    ]
 
 
 def _chart_proxy(network: CorporateNetwork) -> Iterator[tuple[str, Any]]:

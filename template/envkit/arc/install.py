@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from envkit.arc.ansible import prepare_ansible, run_playbook
 from envkit.arc.causes import error_lines, find_cause
-from envkit.arc.corporate import AUTHORITIES, CA_KEY, authorities_text
 from envkit.arc.kube import CONTROLLER_SELECTOR, Kube, Resources, kube_of, namespace
 from envkit.arc.preflight import find_problems, refusal
 from envkit.arc.settings import (
@@ -169,7 +168,7 @@ def _plan_install(
             "name": settings.name,
             "chart": settings.chart("runners"),
             "values": settings.runner_values,
-            "manifests": _manifests(settings),
+            "manifests": list(settings.manifests),
             "has_secrets": settings.corporate.has_proxy,
             "present": kept is not None,
             "retry": kept is not None and not kept.registered,
@@ -232,17 +231,3 @@ def _not_removed(kube: Kube, error: CommandFailedError, started: datetime) -> Us
         f"{just} install-arc, which repairs controller and credentials, then: {just} delete-arc\n"
         f"or, without GitHub: {just} delete-arc --force",
     )
-
-
-def _manifests(settings: ArcSettings) -> list[Mapping[str, Any]]:
-    manifests = list(settings.manifests)
-    if authorities := authorities_text(settings.ca_file):
-        manifests.append(
-            {
-                "apiVersion": "v1",
-                "kind": "ConfigMap",
-                "metadata": {"name": AUTHORITIES, "namespace": RUNNERS_NAMESPACE},
-                "data": {CA_KEY: authorities},
-            }
-        )
-    return manifests

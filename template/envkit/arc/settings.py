@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from dotenv import dotenv_values
 
-from envkit.arc.corporate import AUTHORITIES, CA_KEY, add_corporate_network
+from envkit.arc.corporate import AUTHORITIES, CA_KEY, add_corporate_network, authorities_manifest
 from envkit.cluster import Cluster
 from envkit.corporate_network import CorporateNetwork
 from envkit.errors import UserError
@@ -188,8 +188,10 @@ def read_arc_settings(cluster: Cluster, root: Path = ROOT) -> ArcSettings:
     local = read_local_settings(root)
     team = _read_yaml(root / "ansible" / "group_vars" / "all.yml")
     runners = root / "helm" / "arc-runners.yaml"
-    manifests = (_read_yaml(root / "helm" / "arc-registries.yaml"),)
-    ca_file = local.ca_file or str(team.get("arc_github_ca_file") or "")
+    ca_name = local.ca_file or str(team.get("arc_github_ca_file") or "")
+    ca_file = root / Path(ca_name).expanduser() if ca_name else None
+    authorities = authorities_manifest(ca_file, RUNNERS_NAMESPACE, root)
+    manifests = (_read_yaml(root / "helm" / "arc-registries.yaml"), *authorities)
     return ArcSettings(
         version=str(team.get("arc_version", "")),
         chart_repository=str(team.get("arc_chart_repository", "")),
@@ -198,7 +200,7 @@ def read_arc_settings(cluster: Cluster, root: Path = ROOT) -> ArcSettings:
         runner_values=_complete(_read_values(runners), local, cluster, manifests, with_ca=bool(ca_file)),
         manifests=manifests,
         corporate=cluster.corporate,
-        ca_file=root / Path(ca_file).expanduser() if ca_file else None,
+        ca_file=ca_file,
         local=local,
         own_keys=frozenset(read_overlay(local_file(runners))),
     )
