@@ -11,6 +11,7 @@ import copy
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +22,9 @@ from certificates import new_authority
 from e2e.conftest import NewEnvironment
 from e2e.corporate_site import ForwardProxy, TlsRegistry, forward_proxy, push, tls_registry
 from e2e.generated import Finished, Generated
-from e2e.machine import docker, skip_without, wait_until
+from e2e.machine import docker, inspect, skip_without, wait_until
 from e2e.workload import HELLO_IMAGE, image_name, pull, push_hello
+from jsonc import parse
 
 from envkit.arc.settings import read_arc_settings
 from envkit.config import read_environment
@@ -152,6 +154,25 @@ def test_buildkit_builds_on_an_image_of_the_companys_registry_and_pushes_into_th
     pull(environment, image_name(environment, "on-company:1"))
 
 
+def test_a_dev_container_asks_the_companys_registry_through_the_proxy(site: Site) -> None:
+    environment = site.environment
+    text = (environment.root / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8")
+    settings = parse(text.replace("${localEnv:HOME}", str(environment.home))).value
+    if not inspect("image", settings["image"]):
+        skip_without(f"Docker has no image {settings['image']}")
+    site.proxy.passed.clear()
+
+    listed = docker(
+        *("run", "--rm", *settings["runArgs"], *(f"--mount={mount}" for mount in settings["mounts"])),
+        # The proxy of this test has a name in the cluster alone.
+        "--add-host=host.k3d.internal:host-gateway",
+        *(settings["image"], "curl", "--silent", "--show-error", f"https://{COMPANY}/v2/_catalog"),
+    )
+
+    assert json.loads(listed)["repositories"] == [site.hello.partition(":")[0]]
+    assert site.proxy.passed == [f"{COMPANY}:443"]
+
+
 def test_a_changed_authority_is_drift(site: Site) -> None:
     bundle = site.environment.root / "ca-bundle.pem"
     before = bundle.read_text(encoding="ascii")
@@ -176,7 +197,9 @@ def test_the_password_is_in_no_output_label_or_file_of_others(site: Site) -> Non
     assert environment.project in labels
     assert password not in labels
     holders = [path for path in _files(environment.root.parent) if password.encode() in path.read_bytes()]
-    assert holders == [environment.root / ".env"]
+    variables = environment.home / ".kube" / f"{environment.context}.devcontainer.env"
+    assert set(holders) == {environment.root / ".env", variables}
+    assert stat.S_IMODE(variables.stat().st_mode) == 0o600
     leftovers = Path(os.environ.get("TMPDIR", "/tmp")).glob("*k3d-*")
     assert not [path for path in leftovers for file in _files(path) if password.encode() in file.read_bytes()]
 
