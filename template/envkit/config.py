@@ -22,17 +22,13 @@ from dotenv.parser import parse_stream
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 
-from envkit.ca_bundle import read_ca_bundle
 from envkit.corporate_network import (
     CA_PATH_IN_NODES,
     DOTENV_KEYS,
-    CorporateNetwork,
-    ca_bundle_file,
-    corporate_network,
     own_addresses,
     proxy_variables,
+    read_corporate_network,
     read_own_ca_bundle,
-    read_proxies,
 )
 from envkit.environment import (
     ALL_INTERFACES,
@@ -217,7 +213,7 @@ def read_environment(root: Path = ROOT) -> Environment:
         ),
         lens=overrides.LENS or settings.ide.lens,
         effective=_with_shared_registry(effective) if settings.registry.shared else effective,
-        corporate=_corporate_network(config, dotenv, root),
+        corporate=read_corporate_network(config.metadata.name, _own_addresses(config), root),
     )
 
 
@@ -302,10 +298,9 @@ def _dotenv_values(path: Path) -> dict[str, str]:
     return values
 
 
-def _corporate_network(config: _K3dConfig, dotenv: dict[str, str], root: Path) -> CorporateNetwork:
-    file = ca_bundle_file(dotenv, root)
+def _own_addresses(config: _K3dConfig) -> tuple[str, ...]:
     k3s = config.options.k3s if config.options else None
-    own = own_addresses(
+    return own_addresses(
         cluster=config.metadata.name,
         registry=config.registries.create.name,
         servers=config.servers,
@@ -313,7 +308,6 @@ def _corporate_network(config: _K3dConfig, dotenv: dict[str, str], root: Path) -
         arguments=[argument.arg for argument in (k3s.extra_args if k3s else None) or []],
         subnet=config.subnet,
     )
-    return corporate_network(read_proxies(dotenv), own, read_ca_bundle(file) if file else None, config.metadata.name)
 
 
 def _add_corporate_network(document: dict[str, Any], environment: Environment, root: Path) -> None:

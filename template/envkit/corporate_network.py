@@ -187,15 +187,17 @@ def own_addresses(
     return tuple(dict.fromkeys([*_LOCAL, *_IN_CLUSTER, *ranges, registry, *nodes, f"k3d-{cluster}-serverlb"]))
 
 
-def corporate_network(proxies: Proxies, own: Iterable[str], bundle: CaBundle | None, cluster: str) -> CorporateNetwork:
-    """What holds for an environment, without secrets.
+def read_corporate_network(cluster: str, own: Iterable[str], root: Path = ROOT) -> CorporateNetwork:
+    """What `ca-bundle.pem`, `.env` and the shell say, without secrets.
 
     Args:
-        proxies: The proxies.
-        own: What is reached directly in any case.
-        bundle: The certificates; None for none.
         cluster: Name of the cluster.
+        own: What is reached directly in any case.
+        root: The repository.
+
+    Raises UserError where an address or a certificate is wrong.
     """
+    proxies, bundle = read_own_proxies(root), read_own_ca_bundle(root)
     credentials = [urlsplit(url).netloc.rpartition("@")[0] for url in (proxies.http, proxies.https)]
     return CorporateNetwork(
         ca_file=str(bundle.path) if bundle else "",
