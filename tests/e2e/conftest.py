@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,19 +16,28 @@ from e2e.arc_lab import GitHub, Key, build_runner_image, new_key
 from e2e.generated import Generated, generate
 from e2e.machine import inspect, missing_part, skip_without
 from e2e.workload import HELLO_IMAGE
+from xdist.scheduler import LoadScopeScheduling
 
 NewEnvironment = Callable[..., Generated]
 
+_WITH_GITHUB = {"test_arc.py", "test_existing_cluster.py", "test_two_environments.py"}
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+
+class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it carries no types
     """Keeps the tests of a file together when several run at a time: they share a cluster, and their order counts.
 
-    All that need the GitHub that stands in go one after the other, because there is one for the machine.
+    The files that need the GitHub that stands in go one after the other, because there is one for the machine.
     """
-    with_github = {item.path for item in items if "github" in getattr(item, "fixturenames", ())}
-    for item in (item for item in items if item.get_closest_marker("e2e")):
-        item.add_marker(pytest.mark.xdist_group("github" if item.path in with_github else item.path.stem))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.split("::", 1)[0]).name
+        return "github" if file in _WITH_GITHUB else file
+
+
+@pytest.hookimpl
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile | None:
+    """Takes the place of pytest-xdist's `--dist loadfile`."""
+    return _ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -93,9 +104,12 @@ def key() -> Key:
 def github(key: Key) -> Iterator[GitHub]:
     """The GitHub that stands in, empty, and knowing one App."""
     github = GitHub(os.environ["LAB_GITHUB_CONTROL"])
-    github.reset(key.public)
-    yield github
-    github.reset(key.public)
+    with (Path(tempfile.gettempdir()) / "e2e-github.lock").open("w", encoding="utf-8") as lock:
+        # Another run of the tests on this machine would reset it in the middle of these.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        github.reset(key.public)
+        yield github
+        github.reset(key.public)
 
 
 @pytest.fixture(scope="session")
