@@ -66,6 +66,11 @@ class Observation:
     hosts_lost: tuple[str, ...] = ()
     verified: bool = False
 
+    @property
+    def containers(self) -> tuple[Container, ...]:
+        """The nodes and, where there is one, the registry."""
+        return (*self.nodes, self.registry) if self.registry else self.nodes
+
     def role(self, name: str) -> tuple[Container, ...]:
         """The containers with one of k3d's roles."""
         return tuple(node for node in self.nodes if node.role == name)

@@ -213,7 +213,7 @@ class Reconciler:
                 with registry_lock(self._session, "start"):
                     anew = ensure_shared_registry(self._session)
             shared = observation.registry if self._environment.registry.shared else None
-            parts = [part for part in (*observation.nodes, observation.registry) if part and part is not shared]
+            parts = [part for part in observation.containers if part is not shared]
             if paused := [part.name for part in parts if part.state == "paused"]:
                 docker("unpause", *paused)  # k3d cannot start what is paused
             if any(part.state not in ("running", "paused") for part in parts):
@@ -260,7 +260,7 @@ class Reconciler:
                 checks += preflight.check_ports(self._environment.ports, own, others)
             else:
                 # A drifted cluster starts with the ports that it was made with.
-                stopped = [part for part in (*observation.nodes, observation.registry) if part and not part.running]
+                stopped = [part for part in observation.containers if not part.running]
                 wanted = {(port.address, port.number) for part in stopped for port in part.published}
                 uses = [use for use in self._environment.ports if (use.address, use.number) in wanted]
                 checks += preflight.check_ports(uses, own)

@@ -160,7 +160,6 @@ def _faults(observation: Observation, environment: Environment) -> tuple[list[st
 def _wrong_records(observation: Observation, environment: Environment, records: Mapping[str, str]) -> list[str]:
     """Names that pods cannot resolve, or to an address that another container has by now."""
     lost = [name for name in (HOST_RECORD, environment.registry.name) if name not in records]
-    parts = [part for part in (*observation.nodes, observation.registry) if part]
-    present = {part.name: part.addresses.get(environment.network, "") for part in parts}
+    present = {part.name: part.addresses.get(environment.network, "") for part in observation.containers}
     moved = [name for name, address in records.items() if present.get(name) and present[name] != address]
     return lost + sorted(moved)
