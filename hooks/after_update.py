@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 from migrate import MOVED
+from questions import all_questions
 from update_files import ABORT, UpdatedFiles
 
 _COMMIT = 'git add -A && git commit -m "chore: update the environment"'
@@ -75,17 +76,14 @@ def _grouped(paths: list[str]) -> list[str]:
 
 
 def _changed_answers(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+    # What nobody is asked is only in the file where it differs from what the template has.
+    hidden = {question.key: question.default for question in all_questions() if not question.ask}
     for key in sorted({*old, *new}):
-        # An answer that is not in the file is the one that the template pins; a new question is no change.
-        if not key.startswith("_") and old and old.get(key) != new.get(key) and (key in old or key in _UNSTORED):
+        # A new question is no change.
+        was_answered = key in old or (key in hidden and new[key] != hidden[key])
+        if not key.startswith("_") and old and old.get(key) != new.get(key) and was_answered:
             values = [answers.get(key, "the template's") for answers in (old, new)]
             yield f"{key}: {values[0]} -> {values[1]}"
-
-
-_UNSTORED = frozenset(
-    {"arc_chart_repository", "arc_version", "buildkit_image", "k3s_image", "registry_image", "runner_base_image"}
-)
-"""Answers that are only in the file where they differ from the template's pins."""
 
 
 def _answers(content: bytes | None) -> dict[str, Any]:

@@ -104,6 +104,19 @@ def test_changed_answer_is_named_with_what_it_means(update: Update) -> None:
     assert "(helm/arc-runners.yaml, helm/arc-registries.yaml). Where runners are installed:\n" in printed
 
 
+def test_answer_to_a_new_question_is_no_change_unless_it_was_chosen(repository: Path) -> None:
+    answers = repository / ".copier-answers.yml"
+    answers.write_text("agents: 2\n", encoding="utf-8")
+    commit_all(repository, "before")
+    new = "agents: 2\nregistry: own\ndevcontainer_file: ''\n"
+    answers.write_text(new, encoding="utf-8")
+    assert "Other answers" not in after_update.report(repository)
+    answers.write_text(f"{new}download_mirror: https://mirror.example\n", encoding="utf-8")
+    assert "Other answers than before:\n  download_mirror: the template's -> https://" in after_update.report(
+        repository
+    )
+
+
 def test_new_name_says_how_to_delete_the_old_cluster(update: Update) -> None:
     printed = update(data={"project": "shop", "cluster_name": "shop-dev"})
     assert "The cluster is called shop-dev now. That is another cluster:\n    bin/just create\n" in printed
