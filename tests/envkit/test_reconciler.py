@@ -264,6 +264,21 @@ def test_an_absent_cluster_is_created_completed_and_switched_to(world: World) ->
     assert sorted(world.calls[1:]) == sorted([*COMPLETE, "write kubeconfigs and switch"])
 
 
+@pytest.mark.parametrize("dotenv", ["", "HTTPS_PROXY=http://proxy.example.com:3128\n"])
+def test_the_registry_is_made_once_more_where_it_needs_what_k3d_has_no_setting_for(
+    tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch, dotenv: str
+) -> None:
+    shop = sample_environment(tmp_path / "corporate", dotenv=dotenv)
+    monkeypatch.setattr(reconciler, "replace_new_registry", lambda _: world.do("replace the registry"))
+    monkeypatch.setattr(preflight, "check_corporate_network", lambda _: [])
+    world.effects[CREATE] = healthy(shop)
+
+    Reconciler(RecordingSession(shop, Steps(io.StringIO()), -1, world)).bring_up()
+
+    assert world.calls[0] == CREATE
+    assert ("replace the registry" in world.calls) is bool(dotenv)
+
+
 def test_a_registry_that_could_not_be_published_at_first_is_published_before_the_mark(world: World) -> None:
     world.effects[CREATE], world.deaf = healthy(world.shop), 1
 
@@ -582,8 +597,13 @@ def test_a_lost_server_is_not_replaced(world: World) -> None:
 
 
 @pytest.mark.parametrize(("lost", "made"), [((AGENTS[0],), ["shop-agent"]), (AGENTS, ["shop-agent", "shop-agent-1"])])
-def test_agents_are_added_under_free_names(
-    world: World, monkeypatch: pytest.MonkeyPatch, lost: tuple[str, ...], made: list[str]
+@pytest.mark.parametrize("authorities", [None, b"PEM"])
+def test_agents_are_added_under_free_names_and_trust_what_the_server_does(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: tuple[str, ...],
+    made: list[str],
+    authorities: bytes | None,
 ) -> None:
     world.now = without(healthy(world.shop), *lost)
     for index, name in enumerate(made):
@@ -599,6 +619,8 @@ def test_agents_are_added_under_free_names(
     # What Kubernetes says of its nodes: those that were lost are still listed.
     monkeypatch.setattr(missing_parts, "docker", docker)
     monkeypatch.setattr(missing_parts, "remove_containers", lambda _: None)
+    monkeypatch.setattr(missing_parts, "read_file", lambda name, _: authorities if name == SERVER else None)
+    monkeypatch.setattr(missing_parts, "write_file", lambda name, *_, **__: world.do(f"write {name}"))
     monkeypatch.setattr(missing_parts, "update_targets", lambda _, nodes: balanced.append([n.name for n in nodes]))
     monkeypatch.setattr(
         missing_parts, "run_load_balancer_container", lambda _, __, nodes: balanced.append([n.name for n in nodes])
@@ -613,6 +635,9 @@ def test_agents_are_added_under_free_names(
     assert f"delete node {' '.join(lost)} --ignore-not-found" in forgotten
     assert world.calls.index(forgotten) < world.calls.index(_node_create(made[0]))
     assert set(balanced[-1]) >= {f"k3d-{name}-0" for name in made}
+    # k3d does not copy files to a new node, which has read the others by the time that it runs.
+    told = [f"{what} k3d-{name}-0" for name in made for what in ("write", "docker restart") if authorities]
+    assert [call for call in world.calls if call.startswith(("write", "docker restart"))] == told
 
 
 def _node_create(name: str) -> str:
