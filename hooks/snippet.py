@@ -166,7 +166,7 @@ def _contradicts(identity: Identity, new: Entry | None, team: Entry) -> bool:
     container, name = identity
     if container == _MOUNTS:
         return new is None or mount_parts(new.value).get("source") != mount_parts(team.value).get("source")
-    return identity == (_ARGUMENTS, _NETWORK) or (container, name) == (_VARIABLES, "KUBECONFIG")
+    return container == _ARGUMENTS or (container, name) == (_VARIABLES, "KUBECONFIG")
 
 
 def _conflict(identity: Identity, new: Entry | None, team: Entry) -> str:
