@@ -124,6 +124,7 @@ EDITS = (
             "helm/arc-controller.local.yaml",
             "helm/arc-runners.local.yaml",
             "runner/tools.local.toml",
+            "ca-bundle.pem",
             ".env",
         )
     ),

@@ -38,7 +38,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
 }
 
 
-PLACES = {"`local.just`", "`.env`"}
+PLACES = {"`local.just`", "`ca-bundle.pem`", "`.env`"}
 
 
 Content = dict[str, tuple[bytes, bool]]
@@ -106,11 +106,9 @@ def test_no_edit_is_lost_in_silence(history: Path, tmp_path: Path, release: Rele
     found = outcomes(history, tmp_path / "env", release)
     assert set(found.values()) <= {KEPT, CONFLICT, ABSENT}, found
     # The places that are made for edits are never touched.
-    places = {
-        kind: outcome for kind, outcome in found.items() if ".local." in kind or kind in {"`local.just`", "`.env`"}
-    }
+    places = {kind: outcome for kind, outcome in found.items() if ".local." in kind or kind in PLACES}
     assert set(places.values()) == {KEPT}, places
-    assert len(places) == 6
+    assert len(places) == 7
     # `.env` is in no commit, so Git could not bring it back.
     assert git(tmp_path / "env", "check-ignore", ".env").strip() == ".env"
 
