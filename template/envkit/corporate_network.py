@@ -31,6 +31,7 @@ CA_PATH_IN_NODES = "/etc/ssl/certs/envkit-ca-bundle.pem"
 DOTENV_KEYS = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PROXY_FROM_SHELL", "CA_BUNDLE")
 """The lines of `.env` that are read here."""
 
+_SETS_ONE = re.compile(rf"^\s*(?:export\s+)?(?:{'|'.join(DOTENV_KEYS)})\s*=", re.MULTILINE)
 _PROXY_KEYS = ("HTTP_PROXY", "HTTPS_PROXY")
 _LOCAL = ("localhost", "127.0.0.1", "127.0.0.0/8", "::1", ".localhost")
 _IN_CLUSTER = (".svc", ".cluster.local", "host.k3d.internal")
@@ -50,13 +51,11 @@ class Proxies:
         http: The proxy for plain HTTP; empty for none.
         https: The proxy for HTTPS; empty for none.
         no_proxy: Names, domains and address ranges that are reached directly.
-        from_shell: Whether the shell's variables are taken.
     """
 
     http: str = field(default="", repr=False)
     https: str = field(default="", repr=False)
     no_proxy: tuple[str, ...] = ()
-    from_shell: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.http or self.https)
@@ -126,9 +125,8 @@ def read_proxies(values: Mapping[str, str], shell: Mapping[str, str] | None = No
     switch = values.get("PROXY_FROM_SHELL", "").lower()
     if switch not in (*_YES, *_NO):
         raise UserError(".env sets PROXY_FROM_SHELL to neither yes nor no.", "", "PROXY_FROM_SHELL=yes   (in .env)")
-    from_shell = switch in _YES
     found = dict(values)
-    if from_shell:
+    if switch in _YES:
         shell = os.environ if shell is None else shell
         for key in (*_PROXY_KEYS, "NO_PROXY"):
             if key not in values and (value := shell.get(key) or shell.get(key.lower())):
@@ -137,7 +135,7 @@ def read_proxies(values: Mapping[str, str], shell: Mapping[str, str] | None = No
     no_proxy = tuple(filter(None, re.split(r"[,\s]+", found.get("NO_PROXY", ""))))
     if any("$" in entry for entry in no_proxy):
         raise _wrong("NO_PROXY", "it holds a dollar sign")
-    return Proxies(http, https, no_proxy, from_shell)
+    return Proxies(http, https, no_proxy)
 
 
 def without_credentials(url: str) -> str:
@@ -161,6 +159,16 @@ def proxy_endpoint(url: str) -> tuple[str, int]:
     """Host and port of a proxy."""
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is reached from the machine itself only."""
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def own_addresses(
@@ -292,7 +300,7 @@ def _dotenv(root: Path) -> dict[str, str]:
         text = (root / ".env").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return {}
-    if not any(key in text for key in DOTENV_KEYS):
+    if not _SETS_ONE.search(text):  # as on most machines, where nothing need be imported
         return {}
     from dotenv.parser import parse_stream
 

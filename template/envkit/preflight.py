@@ -13,7 +13,7 @@ from pathlib import Path
 
 from envkit.ca_bundle import CaBundle, describe
 from envkit.config import k3d_input
-from envkit.corporate_network import proxy_endpoint, read_own_ca_bundle
+from envkit.corporate_network import is_loopback, proxy_endpoint, read_own_ca_bundle
 from envkit.engine import docker, inspect
 from envkit.environment import Environment, PortUse
 from envkit.errors import UserError
@@ -250,6 +250,10 @@ def _check_authorities(bundle: CaBundle) -> Check:
 
 def _check_proxy(url: str, credentials: str) -> Check:
     host, port = proxy_endpoint(url)
+    if is_loopback(host):
+        detail = f"{url} is this machine's for this machine alone: in a container {host} is the container itself"
+        fix = "Have the proxy listen on Docker's bridge, too, and name that in .env, e.g. http://172.17.0.1:3128"
+        return Check("Proxy", Verdict.FAIL, detail, fix)
     shown = f"{url}{' with a password' if credentials else ''}"
     try:
         socket.create_connection((host, port), timeout=_PROXY_SECONDS).close()

@@ -286,7 +286,16 @@ def test_a_tools_words_are_shown_without_the_password(text: str) -> None:
     assert without_credentials("http://a:1") == "http://a:1"
 
 
-def test_doctor_says_whether_the_proxy_answers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "proxy.localhost"])
+def test_a_proxy_that_no_container_can_reach_stops_a_creation(tmp_path: Path, host: str) -> None:
+    (check,) = preflight.check_corporate_network(_shop(tmp_path, f"HTTP_PROXY=http://{host}:3128\n"), tmp_path)
+
+    assert check.verdict is preflight.Verdict.FAIL
+    assert "172.17.0.1" in check.fix
+
+
+def test_doctor_says_whether_the_proxy_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "is_loopback", lambda _: False)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         shop = _shop(tmp_path, f"HTTP_PROXY=http://jo:{PASSWORD}@127.0.0.1:{port}\n")

@@ -7,7 +7,6 @@ never takes an old one for a new one. `latest` follows the newest.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import itertools
 import os
 import re
@@ -18,7 +17,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from envkit.cluster import Cluster
-from envkit.corporate_network import read_own_ca_bundle
+from envkit.corporate_network import is_loopback, read_own_ca_bundle
 from envkit.environment import Environment
 from envkit.errors import CommandFailedError
 from envkit.images import push_command
@@ -300,8 +299,4 @@ def _addresses(environment: dict[str, str]) -> Iterator[str]:
 
 def _is_on_this_machine(address: str) -> bool:
     """Whether an address is one that only programs in the machine's own network reach."""
-    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+    return is_loopback(urlsplit(address if "://" in address else f"//{address}").hostname or "")
