@@ -9,7 +9,7 @@ from envkit.corporate_network import CA_PATH_IN_NODES
 from envkit.engine import Container, docker, read_file, remove_containers, write_file
 from envkit.errors import UserError
 from envkit.load_balancer import run_load_balancer_container, update_targets
-from envkit.observation import Observation
+from envkit.observation import HOST_RECORD, Observation
 from envkit.paths import just_command
 from envkit.progress import Step
 from envkit.registry import run_registry_container, wait_until_it_answers
@@ -17,6 +17,7 @@ from envkit.session import Session
 from envkit.shared_registry import ensure_shared_registry, registry_lock
 from envkit.state import Assessment
 
+_HOSTS = "/etc/hosts"
 _REGISTRY_SECONDS = 30
 _MOST_AGENTS = 1000
 _API_SECONDS = 60
@@ -150,5 +151,14 @@ def _add_agent(session: Session, server: Container, step: Step) -> None:
     if authorities := read_file(server.name, CA_PATH_IN_NODES):
         # k3d gives a new node the variables of the others, and not their files.
         node = next(node.name for node in session.containers()[0] if node.name not in present)
-        write_file(node, CA_PATH_IN_NODES, authorities, below="/")
-        docker("restart", node, timeout=60)
+        _give_authorities(node, authorities)
+
+
+def _give_authorities(node: str, authorities: bytes) -> None:
+    """Has a node that runs trust these certificates; it reads them when it starts."""
+    write_file(node, CA_PATH_IN_NODES, authorities, below="/")
+    hosts = (read_file(node, _HOSTS) or b"").decode(errors="replace").splitlines()
+    docker("restart", node, timeout=60)
+    # Docker writes the file anew, without what k3d has added, and k3d would have to restart the whole cluster for that.
+    lost = "".join(f"{line}\n" for line in hosts if HOST_RECORD in line)
+    docker("exec", "--interactive", node, "sh", "-c", f"cat >>{_HOSTS}", stdin=lost)

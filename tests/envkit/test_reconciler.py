@@ -27,7 +27,7 @@ from envkit import cluster_kubeconfigs, missing_parts, preflight, reconciler, re
 from envkit.engine import Container
 from envkit.environment import Environment
 from envkit.errors import CommandFailedError, UserError
-from envkit.observation import ApiFacts, Observation
+from envkit.observation import HOST_RECORD, ApiFacts, Observation
 from envkit.progress import Step, Steps
 from envkit.reconciler import Outcome, Reconciler
 from envkit.session import Session
@@ -612,14 +612,15 @@ def test_agents_are_added_under_free_names_and_trust_what_the_server_does(
         world.effects[_node_create(name)] = replace(present, nodes=(*present.nodes, node))
     balanced: list[list[str]] = []
 
-    def docker(*arguments: str, **_: object) -> str:
-        world.do(f"docker {' '.join(arguments)}")
+    def docker(*arguments: str, stdin: str = "", **_: object) -> str:
+        world.do(f"docker {' '.join(arguments)}{' <' if stdin else ''}{stdin.strip()}")
         return " ".join((SERVER, *AGENTS)) if "get" in arguments else ""
 
     # What Kubernetes says of its nodes: those that were lost are still listed.
     monkeypatch.setattr(missing_parts, "docker", docker)
     monkeypatch.setattr(missing_parts, "remove_containers", lambda _: None)
-    monkeypatch.setattr(missing_parts, "read_file", lambda name, _: authorities if name == SERVER else None)
+    hosts = f"127.0.0.1 localhost\n10.0.0.1 {HOST_RECORD}\n".encode()
+    monkeypatch.setattr(missing_parts, "read_file", lambda name, _: authorities if name == SERVER else hosts)
     monkeypatch.setattr(missing_parts, "write_file", lambda name, *_, **__: world.do(f"write {name}"))
     monkeypatch.setattr(missing_parts, "update_targets", lambda _, nodes: balanced.append([n.name for n in nodes]))
     monkeypatch.setattr(
@@ -636,8 +637,12 @@ def test_agents_are_added_under_free_names_and_trust_what_the_server_does(
     assert world.calls.index(forgotten) < world.calls.index(_node_create(made[0]))
     assert set(balanced[-1]) >= {f"k3d-{name}-0" for name in made}
     # k3d does not copy files to a new node, which has read the others by the time that it runs.
-    told = [f"{what} k3d-{name}-0" for name in made for what in ("write", "docker restart") if authorities]
-    assert [call for call in world.calls if call.startswith(("write", "docker restart"))] == told
+    # Its start anew takes the record of this machine, which is brought back.
+    nodes = [f"k3d-{name}-0" for name in made if authorities]
+    restart = "docker restart {0}", f"docker exec --interactive {{0}} sh -c cat >>/etc/hosts <10.0.0.1 {HOST_RECORD}"
+    told = [call.format(node) for node in nodes for call in ("write {0}", *restart)]
+    verbs = ("write", "docker restart", "docker exec --interactive")
+    assert [call for call in world.calls if call.startswith(verbs)] == told
 
 
 def _node_create(name: str) -> str:
