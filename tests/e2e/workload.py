@@ -34,12 +34,12 @@ def image_name(environment: Generated, name: str, host: str = "{registry}.localh
     return f"{host.format(registry=environment.registry, port=port)}/{name}"
 
 
-def pull(environment: Generated, image: str) -> None:
-    """Has a node pull this image and run it; the test fails where it cannot."""
+def pull(environment: Generated, image: str, seconds: float = 60) -> None:
+    """Has a node pull this image and run it; the test fails where it cannot within that time."""
     name = f"pull-{secrets.token_hex(4)}"
     _apply(environment, _pod(name, image))
     try:
-        wait_until(f"a pod of {image} runs", lambda: _phase(environment, name) == "Running")
+        wait_until(f"a pod of {image} runs", lambda: _phase(environment, name) == "Running", seconds)
     except AssertionError as error:
         raise AssertionError(f"{error}\n{environment.kubectl('describe', 'pod', name)}") from None
     finally:

@@ -248,6 +248,13 @@ def test_mirrors_reach_everything_that_pulls_images(tmp_path: Path, copy_project
     assert settings["runner"]["base_image"].startswith("mirror.example.com:5000/actions/actions-runner:")
 
 
+def test_a_dev_container_comes_from_mirrors_too(tmp_path: Path, copy_project: CopyProject) -> None:
+    mirrors = {"mcr.microsoft.com": "mirror.example.com/mcr", "ghcr.io": "mirror.example.com/github"}
+    text = (copy_project(tmp_path / "env", image_mirrors=mirrors) / ".devcontainer" / "devcontainer.json").read_text()
+    assert '"image": "mirror.example.com/mcr/devcontainers/base:' in text
+    assert '"mirror.example.com/github/devcontainers/features/kubectl-helm-minikube:' in text
+
+
 def test_no_file_of_a_mirrored_environment_pulls_from_a_registry_that_is_mirrored(
     tmp_path: Path, copy_project: CopyProject
 ) -> None:

@@ -1,0 +1,127 @@
+"""Mirrors of a site that reaches no other registry: containers that anyone may push to, and what is asked of them.
+
+Docker takes plain HTTP from addresses in 127.0.0.0/8 alone, and to a node that is the node itself. So a mirror has the
+name of this machine, which leads the machine to 127.0.0.1 and, by a host alias of k3d, the nodes to Docker's bridge.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import secrets
+import socket
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from e2e.machine import docker, free_ports, wait_until
+
+_IMAGE = "registry:3"
+_MANIFESTS = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json"
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A registry in a container.
+
+    Attributes:
+        container: Name of the container.
+        host: Name and port by which this machine and the nodes reach it.
+    """
+
+    container: str
+    host: str
+
+    def push(self, image: str, path: str) -> None:
+        """Puts an image of the engine into it, under this path and tag."""
+        name = f"{self.host}/{path}"
+        docker("tag", image, name)
+        try:
+            docker("push", "--quiet", name)
+        finally:
+            docker("rmi", name)
+
+    def digest(self, name: str) -> str:
+        """The digest that it has for an image's name, which begins with its host."""
+        path, _, tag = name.removeprefix(f"{self.host}/").rpartition(":")
+        url = f"http://{self.host}/v2/{path}/manifests/{tag}"
+        with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": _MANIFESTS}), timeout=10) as answer:
+            return str(answer.headers["Docker-Content-Digest"])
+
+    def repositories(self) -> list[str]:
+        """The paths of all images that it has."""
+        with urllib.request.urlopen(f"http://{self.host}/v2/_catalog?n=1000", timeout=10) as answer:
+            return list(json.loads(answer.read())["repositories"])
+
+    def log(self) -> str:
+        """Every request so far, with the program that made it."""
+        return docker("logs", self.container)
+
+    def remove(self) -> None:
+        """Removes it with all it has, and the engine's images of its name."""
+        docker("rm", "--force", "--volumes", self.container, check=False)
+        names = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
+        docker("rmi", *(name for name in names if name.startswith(f"{self.host}/")), check=False)
+
+
+@contextmanager
+def new_mirror() -> Iterator[Mirror]:
+    """An empty mirror that listens for this machine and its containers alone."""
+    (port,) = free_ports(1)
+    mirror = Mirror(f"e2e-mirror-{secrets.token_hex(3)}", f"{machine_name()}:{port}")
+    published = [f"--publish={address}:{port}:5000" for address in ("127.0.0.1", bridge_address())]
+    docker("run", "--detach", f"--name={mirror.container}", *published, _IMAGE)
+    try:
+        wait_until("the mirror answers", lambda: _answers(mirror))
+        yield mirror
+    finally:
+        mirror.remove()
+
+
+@contextmanager
+def download_mirror(folder: Path) -> Iterator[str]:
+    """The address of a web server that has the files of a folder."""
+    handler = partial(_Quiet, directory=str(folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def machine_name() -> str:
+    """A name of this machine that leads it to itself."""
+    name = os.environ.get("E2E_MACHINE_NAME") or socket.gethostname()
+    try:
+        address = socket.gethostbyname(name)
+    except OSError:
+        address = ""
+    return name if address.startswith("127.") and name.replace("-", "").isalnum() else "localhost"
+
+
+def bridge_address() -> str:
+    """The address by which containers reach this machine on Docker's own network."""
+    (config, *_) = json.loads(docker("network", "inspect", "bridge", "--format", "{{json .IPAM.Config}}"))
+    return str(config.get("Gateway") or next(ipaddress.ip_network(config["Subnet"]).hosts()))
+
+
+def _answers(mirror: Mirror) -> bool:
+    try:
+        return mirror.repositories() == []
+    except OSError:
+        return False
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
