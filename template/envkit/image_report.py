@@ -41,13 +41,12 @@ def _as_json(entry: Found) -> dict[str, object]:
 
 
 def _print_table(found: Sequence[Found], needs: Needs) -> None:
-    from envkit.report import new_table, plain, print_report
-
-    table = new_table(columns=4)
-    for entry in found:
-        purpose = f"{entry.needed.purpose} (chart)" if entry.needed.kind == "chart" else entry.needed.purpose
-        table.add_row(plain(purpose), plain(entry.needed.name), entry.digest or "digest unknown", plain(_source(entry)))
-    print_report(table)
+    # Two lines each and no table: neither a name nor a digest may be cut on a narrow terminal.
+    purposes = [f"{e.needed.purpose} (chart)" if e.needed.kind == "chart" else e.needed.purpose for e in found]
+    width = max(map(len, purposes), default=0)
+    for purpose, entry in zip(purposes, found, strict=True):
+        print(f"{purpose:<{width}}  {entry.needed.name}")
+        print(f"{'':<{width}}  {entry.digest or 'digest unknown'}  {_source(entry)}".rstrip())
     problems = dict.fromkeys(entry.problem for entry in found if entry.problem and not entry.digest)
     if problems:
         print("\n" + "\n".join(problems))

@@ -2,8 +2,8 @@
 
 Engine, nodes, k3d, Helm and all registries are real. A registry that is filled with images of this machine under their
 published names stands in for the public ones, which the machine may not reach; it is removed before the cluster is
-created. Under the names of what no test runs (k3s's own pods, ARC, BuildKit, the runner's base) it has a small image. In the
-nodes the names of the public registries lead nowhere. One cluster serves all tests, and their order counts.
+created. Under the names of what no test runs (k3s's own pods, ARC, BuildKit, the runner's base) it has a small image.
+In the nodes the names of the public registries lead nowhere. One cluster serves all tests, and their order counts.
 """
 
 from __future__ import annotations
