@@ -1,16 +1,14 @@
 """Mirrors of a site that reaches no other registry: containers that anyone may push to, and what is asked of them.
 
-Docker takes plain HTTP from addresses in 127.0.0.0/8 alone, and to a node that is the node itself. So a mirror has the
-name of this machine, which leads the machine to 127.0.0.1 and, by a host alias of k3d, the nodes to Docker's bridge.
+Docker takes plain HTTP from this machine alone, by the name `localhost`, which to a node is the node itself, where
+nothing answers. A host alias of k3d (`host_alias`) gives the nodes another address of that name, Docker's bridge.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
-import os
 import secrets
-import socket
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -19,8 +17,11 @@ from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from e2e.machine import docker, free_ports, wait_until
+
+HOST = "localhost"
 
 _IMAGE = "registry:3"
 _MANIFESTS = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json"
@@ -74,8 +75,8 @@ class Mirror:
 def new_mirror() -> Iterator[Mirror]:
     """An empty mirror that listens for this machine and its containers alone."""
     (port,) = free_ports(1)
-    mirror = Mirror(f"e2e-mirror-{secrets.token_hex(3)}", f"{machine_name()}:{port}")
-    published = [f"--publish={address}:{port}:5000" for address in ("127.0.0.1", bridge_address())]
+    mirror = Mirror(f"e2e-mirror-{secrets.token_hex(3)}", f"{HOST}:{port}")
+    published = [f"--publish={address}:{port}:5000" for address in ("127.0.0.1", _bridge_address())]
     docker("run", "--detach", f"--name={mirror.container}", *published, _IMAGE)
     try:
         wait_until("the mirror answers", lambda: _answers(mirror))
@@ -99,17 +100,12 @@ def download_mirror(folder: Path) -> Iterator[str]:
         server.server_close()
 
 
-def machine_name() -> str:
-    """A name of this machine that leads it to itself."""
-    name = os.environ.get("E2E_MACHINE_NAME") or socket.gethostname()
-    try:
-        address = socket.gethostbyname(name)
-    except OSError:
-        address = ""
-    return name if address.startswith("127.") and name.replace("-", "").isalnum() else "localhost"
+def host_alias() -> dict[str, Any]:
+    """What leads the nodes to mirrors, as k3d's configuration has it."""
+    return {"ip": _bridge_address(), "hostnames": [HOST]}
 
 
-def bridge_address() -> str:
+def _bridge_address() -> str:
     """The address by which containers reach this machine on Docker's own network."""
     (config, *_) = json.loads(docker("network", "inspect", "bridge", "--format", "{{json .IPAM.Config}}"))
     return str(config.get("Gateway") or next(ipaddress.ip_network(config["Subnet"]).hosts()))

@@ -24,7 +24,7 @@ from e2e.arc_lab import missing_lab
 from e2e.conftest import NewEnvironment
 from e2e.generated import Finished, Generated
 from e2e.machine import docker, inspect
-from e2e.mirror_site import Mirror, bridge_address, download_mirror, machine_name, new_mirror
+from e2e.mirror_site import Mirror, download_mirror, host_alias, new_mirror
 from e2e.workload import HELLO_IMAGE, pull
 
 pytestmark = pytest.mark.e2e
@@ -72,7 +72,7 @@ def site(new_environment: NewEnvironment, tmp_path_factory: pytest.TempPathFacto
             pushed = connected.envkit("images", "--load", str(archive), "--to", f"{mirror.host}/site", "--plain-http")
         environment = new_environment(**answers(mirror, "site/", address))
         aliases = [
-            {"ip": bridge_address(), "hostnames": [machine_name()]},
+            host_alias(),
             {"ip": "127.0.0.1", "hostnames": ["registry-1.docker.io", "auth.docker.io", "ghcr.io"]},
         ]
         (environment.root / "k3d.local.yaml").write_text(yaml.safe_dump({"hostAliases": aliases}), encoding="utf-8")
