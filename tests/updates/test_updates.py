@@ -101,6 +101,22 @@ def test_environment_that_took_every_update_is_the_same_as_a_new_one(
     assert content(updated) == new_content()
 
 
+def test_an_environment_moves_behind_mirrors_and_back(
+    history: Path, tmp_path: Path, new_content: Callable[..., Content]
+) -> None:
+    mirrors = {
+        "image_mirrors": {"docker.io": "mirror.example.com/hub", "ghcr.io": "mirror.example.com:5000"},
+        "image_mirrors_plain_http": ["mirror.example.com:5000"],
+        "download_mirror": "https://mirror.example.com/downloads",
+    }
+    moved = generate(history, tmp_path / "env", RELEASES[0].tag)
+    update(moved, **mirrors)
+    assert content(moved) == new_content(**mirrors)
+    commit_all(moved, "move behind mirrors")
+    update(moved, image_mirrors={}, image_mirrors_plain_http=[], download_mirror="")
+    assert content(moved) == new_content()
+
+
 @every_release
 def test_no_edit_is_lost_in_silence(history: Path, tmp_path: Path, release: Release) -> None:
     found = outcomes(history, tmp_path / "env", release)
