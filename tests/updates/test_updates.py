@@ -104,7 +104,7 @@ def test_environment_that_took_every_update_is_the_same_as_a_new_one(
 def test_an_environment_moves_behind_mirrors_and_back(
     history: Path, tmp_path: Path, new_content: Callable[..., Content]
 ) -> None:
-    mirrors = {
+    mirrors: dict[str, Any] = {
         "image_mirrors": {"docker.io": "mirror.example.com/hub", "ghcr.io": "mirror.example.com:5000"},
         "image_mirrors_plain_http": ["mirror.example.com:5000"],
         "download_mirror": "https://mirror.example.com/downloads",
