@@ -137,10 +137,9 @@ def k3d_variables() -> dict[str, str]:
     """What k3d has to be told of the mirrors; empty where there is none for its own images."""
     if split_host(_LOAD_BALANCER)[0] not in read_mirrors().images:
         return {}
-    from envkit.tool_versions import tool_statuses
+    from envkit.tool_versions import pins, tool_statuses
 
-    version = tool_statuses(["k3d"])[0].version
-    return helper_images(version) if version else {}
+    return helper_images(tool_statuses(["k3d"])[0].version or pins()["k3d"])
 
 
 def _not_right(path: Path, why: str) -> UserError:
