@@ -110,6 +110,7 @@ Text = BeforeValidator(as_text)
 Integer = BeforeValidator(as_int)
 YesNo = Annotated[bool, Field(description="yes or no"), BeforeValidator(as_bool)]
 Scope = Annotated[Literal["environment", "devcontainer"], Text]
+Provider = Annotated[Literal["k3d", "existing"], Text]
 RegistryKind = Annotated[Literal["own", "shared"], Text]
 Ingress = Annotated[Literal["traefik", "none"], Text]
 Lens = Annotated[Literal["openlens", "freelens", "none"], Text]
@@ -142,6 +143,15 @@ GithubName = Annotated[
     ),
     Text,
 ]
+# What may stand in kubeconfigs, shells and YAML as it is. Context names of the large clouds are longer than any other.
+KubeContext = Annotated[
+    str,
+    Field(
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,252})?$",
+        description="1 to 253 letters, digits and any of . _ : / @ + = - with a letter or digit first",
+    ),
+    Text,
+]
 ServerCount = Annotated[Literal[1, 3], Integer]
 AgentCount = Annotated[int, _number(0, 10), Integer]
 Port = Annotated[int, _number(1, 65535, "a port"), Integer]
@@ -160,6 +170,26 @@ Image = Annotated[
     Field(
         pattern=IMAGE,
         description="an image reference with a tag or digest, such as docker.io/library/registry:3",
+    ),
+    Text,
+]
+ImageRepository = Annotated[
+    str,
+    Field(
+        pattern=(
+            r"^(([A-Za-z0-9-]+([.][A-Za-z0-9-]+)+(:[0-9]+)?|[A-Za-z0-9-]+:[0-9]+|localhost)"
+            r"(/[a-z0-9]+([._-]+[a-z0-9]+)*)+)?$"
+        ),
+        description="nothing, or a registry with a path and no tag, such as registry.example.com/team/runner",
+    ),
+    Text,
+]
+SecretName = Annotated[
+    str,
+    Field(
+        pattern=r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$",
+        max_length=253,
+        description="nothing, or at most 253 lower-case letters, digits, hyphens and dots",
     ),
     Text,
 ]
@@ -226,6 +256,8 @@ class Answers(BaseModel):
     scope: Scope
     project: ProjectName
     github_org: GithubName
+    provider: Provider
+    kube_context: KubeContext
     cluster_name: ClusterName
     servers: ServerCount
     agents: AgentCount
@@ -244,6 +276,9 @@ class Answers(BaseModel):
     github_app_id: GithubId
     github_app_installation_id: GithubId
     buildkit_mode: BuildkitMode
+    image_repository: ImageRepository
+    image_repository_http: YesNo
+    image_pull_secret: SecretName
     create_cluster: YesNo
     devcontainer_file: DevContainerFile
     image_mirrors: ImageMirrors
@@ -294,14 +329,41 @@ class Answers(BaseModel):
             )
         return hosts
 
+    @field_validator("provider")
+    @classmethod
+    def _has_an_environment(cls, provider: str, info: ValidationInfo) -> str:
+        if provider == "existing" and info.data.get("scope") == "devcontainer":
+            raise _conflict("scope", 'provider: "existing" was given; with scope devcontainer allowed is k3d.')
+        return provider
+
+    @field_validator("kube_context")
+    @classmethod
+    def _names_the_cluster(cls, context: str, info: ValidationInfo) -> str:
+        if not context and info.data.get("provider") == "existing":
+            raise _conflict(
+                "provider",
+                "kube_context: nothing was given; with provider existing allowed is the name of a context,"
+                " as `kubectl config get-contexts` shows it.",
+            )
+        return context
+
+    @field_validator("image_repository")
+    @classmethod
+    def _is_there_for_runners(cls, repository: str, info: ValidationInfo) -> str:
+        if not repository and info.data.get("provider") == "existing" and info.data.get("arc"):
+            raise _conflict(
+                "provider",
+                "image_repository: nothing was given; with provider existing and runners allowed is the repository of"
+                " their image, such as registry.example.com/team/runner.",
+            )
+        return repository
+
     @field_validator("create_cluster")
     @classmethod
     def _has_a_cluster_to_create(cls, wanted: bool, info: ValidationInfo) -> bool:
-        if wanted and info.data.get("scope") == "devcontainer":
-            raise _conflict(
-                "scope",
-                "create_cluster: yes was given; with scope devcontainer allowed is no.",
-            )
+        for key, value in (("scope", "devcontainer"), ("provider", "existing")):
+            if wanted and info.data.get(key) == value:
+                raise _conflict(key, f"create_cluster: yes was given; with {key} {value} allowed is no.")
         return wanted
 
 

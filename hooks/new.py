@@ -189,7 +189,7 @@ def _refuse_what_is_taken(
 ) -> dict[str, Any]:
     """Refuses answers that other environments of this machine have; returns free ones to offer at the prompts."""
     answers = complete(given)
-    if answers["scope"] != "environment":
+    if answers["scope"] != "environment" or answers["provider"] == "existing":
         return {}
     import copier  # noqa: F401 - it takes half a second, and Docker answers meanwhile
 

@@ -41,10 +41,10 @@ def _asks(question: Question) -> str:
 
 
 def _default(question: Question) -> str:
-    if not question.ask:
-        return "pinned in copier.yml" if question.default else "empty"
     if isinstance(question.default, bool):
         return "yes" if question.default else "no"
+    if not question.ask:
+        return "pinned in copier.yml" if question.default else "empty"
     return COMPUTED.get(question.key) or (f"`{question.default}`" if question.default != "" else "empty")
 
 

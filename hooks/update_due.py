@@ -50,7 +50,7 @@ class Cluster:
 
 def due(files: UpdatedFiles) -> list[str]:
     """One paragraph for everything that is left to do, the first thing first."""
-    return [*_tools(files), *_cluster(files), *_runners(files), *_others(files)]
+    return [*_tools(files), *_provider(files), *_cluster(files), *_runners(files), *_others(files)]
 
 
 def _tools(files: UpdatedFiles) -> Iterator[str]:
@@ -60,9 +60,38 @@ def _tools(files: UpdatedFiles) -> Iterator[str]:
         yield _paragraph("Other versions of the tools are pinned:", changes, "bin/just install")
 
 
+def _provider(files: UpdatedFiles) -> Iterator[str]:
+    """What another provider or context means: things stay where they were, and are made anew elsewhere."""
+    old, new = (_toml(read("environment.toml")).get("cluster") or {} for read in (files.before, files.after))
+    if old.get("provider") == new.get("provider") == "existing" and old.get("context") != new.get("context"):
+        yield _paragraph(
+            f"The context is {new.get('context')} now. That is another cluster, unless only its name changed. Runners"
+            f" in that of {old.get('context')} stay there, and fight over their name with new ones. To take them out:",
+            [],
+            "git stash -u && { bin/just delete-arc; git stash pop; }",
+            "Then: bin/just doctor && bin/just install-arc",
+        )
+    elif new.get("provider") == "existing" and old.get("provider") != "existing" and files.before("k3d.yaml"):
+        yield _paragraph(
+            f"The cluster is that of the context {new.get('context')} now. The one of k3d stays on every machine that"
+            " has it, with its registry and its runners. To delete it:",
+            [],
+            "git stash -u && { bin/just delete; git stash pop; }",
+            "Then: bin/just setup && bin/just doctor",
+        )
+    elif old.get("provider") == "existing" and new.get("provider") != "existing":
+        yield _paragraph(
+            f"The cluster is made by k3d now. What this environment has in that of {old.get('context')} stays there."
+            " To take it out:",
+            [],
+            "git stash -u && { bin/just delete-arc; git stash pop; }",
+            "Then: bin/just create",
+        )
+
+
 def _cluster(files: UpdatedFiles) -> Iterator[str]:
     before, after = (_document(files, "k3d.yaml", updated=updated) for updated in (False, True))
-    if not before or before == after:
+    if not before or before == after or (_toml(files.after("environment.toml")).get("cluster") or {}):
         return
     old, new = _names(before), _names(after)
     if new and old and new.name != old.name:

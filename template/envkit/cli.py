@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from envkit.arc.commands import add_arc_commands
+from envkit.cluster import load_cluster
 from envkit.cluster_kubeconfigs import write_kubeconfigs
 from envkit.corporate_network import tell_programs
 from envkit.engine import Container, inspect
 from envkit.environment import load_environment
 from envkit.errors import UserError
+from envkit.existing.cluster import ExistingCluster
 from envkit.image_commands import add_image_commands
-from envkit.kubeconfig import kubeconfig_paths
 from envkit.lock import cluster_lock
 from envkit.paths import just_command
 from envkit.progress import Steps
+from envkit.provider import is_existing
 from envkit.reconciler import Outcome, Reconciler
 from envkit.registry import push
 from envkit.removal import delete, remove_local_images
@@ -56,7 +58,8 @@ def _interrupted(command: str) -> str:
         from envkit.update import ABORT
 
         return f"\nInterrupted. See git status; to go back: {ABORT}"
-    again = command if command in ("delete", "clean", "images", "install", "push", "stop") else "create"
+    repeats = is_existing() or command in ("delete", "clean", "images", "install", "push", "stop")
+    again = command if repeats else "create"
     return (
         f"\nInterrupted. Nothing is lost: `{just_command()} {again}` continues from what is there,"
         f" `{just_command()} status` shows it."
@@ -64,7 +67,7 @@ def _interrupted(command: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="envkit", description="One local k3d cluster and its registry.")
+    parser = argparse.ArgumentParser(prog="envkit", description="This environment's cluster, images and runners.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -204,6 +207,9 @@ def _ports(arguments: argparse.Namespace) -> int:
 
 
 def _kubeconfig(_: argparse.Namespace) -> int:
+    cluster = load_cluster()
+    if isinstance(cluster, ExistingCluster):
+        return _kubeconfig_of_existing(cluster)
     with _session("kubeconfig") as session:
         changed = write_kubeconfigs(session)
         paths = session.kubeconfigs
@@ -212,18 +218,35 @@ def _kubeconfig(_: argparse.Namespace) -> int:
     return 0
 
 
+def _kubeconfig_of_existing(cluster: ExistingCluster) -> int:
+    from envkit.existing import kubeconfig
+
+    written = kubeconfig.write_kubeconfigs(cluster)
+    for path in (cluster.kubeconfigs.host, cluster.kubeconfigs.devcontainer):
+        print(f"{'written' if str(path) in written.changed else 'current'}  {path}")
+    for hint in written.hints:
+        print(hint)
+    return 0
+
+
 def _push(arguments: argparse.Namespace) -> int:
-    environment = load_environment()
+    images = load_cluster().images
     with Steps() as steps, steps.step(f"Pushing {arguments.image}") as step:
-        name = push(arguments.image, environment.registry, step.note)
+        name = push(arguments.image, images, step.note)
     print(f"Pushed. In manifests: image: {name}")
     return 0
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    cluster = load_cluster()
+    if isinstance(cluster, ExistingCluster):
+        from envkit.existing import status as existing
+
+        (existing.print_json if arguments.json else existing.print_table)(existing.gather(cluster))
+        return 0
     from envkit.status import gather, print_json, print_table
 
-    status = gather(load_environment())
+    status = gather(cluster)
     (print_json if arguments.json else print_table)(status)
     return 0
 
@@ -252,26 +275,36 @@ def _install_lens(arguments: argparse.Namespace) -> int:
     from envkit.lens import run_install_lens
 
     with Steps() as steps:
-        run_install_lens(steps, lens=load_environment().lens, assume_yes=arguments.yes)
+        run_install_lens(steps, lens=load_cluster().lens, assume_yes=arguments.yes)
     return 0
 
 
 def _lens(_: argparse.Namespace) -> int:
     from envkit.lens import run_lens
 
-    environment = load_environment()
-    run_lens(lens=environment.lens, kubeconfig=kubeconfig_paths(environment.context).host)
+    cluster = load_cluster()
+    if isinstance(cluster, ExistingCluster):
+        from envkit.existing import kubeconfig
+
+        kubeconfig.write_kubeconfigs(cluster)
+    run_lens(lens=cluster.lens, kubeconfig=cluster.kubeconfig)
     return 0
 
 
 def _setup(arguments: argparse.Namespace) -> int:
     arguments.only = None
     _install(arguments)
-    _create(arguments)
-    if load_environment().lens != "none":
+    cluster = load_cluster()
+    if isinstance(cluster, ExistingCluster):
+        _kubeconfig_of_existing(cluster)
+        print(f"Next: {just_command()} doctor, {just_command()} status")
+    else:
+        _create(arguments)
+    if cluster.lens != "none":
         _install_lens(arguments)
     return 0
 
 
 def _registry_host() -> str:
-    return f"{load_environment().registry.name}.localhost"
+    cluster = load_cluster()
+    return "" if isinstance(cluster, ExistingCluster) else f"{cluster.registry.name}.localhost"

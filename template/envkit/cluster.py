@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from envkit.corporate_network import CorporateNetwork
+from envkit.environment import Environment, load_environment
 from envkit.images import Images
+from envkit.paths import ROOT
+from envkit.provider import is_existing
+
+if TYPE_CHECKING:
+    from envkit.existing.cluster import ExistingCluster
 
 
 class Cluster(Protocol):
@@ -47,3 +53,16 @@ class Cluster(Protocol):
     @property
     def how_to_upgrade(self) -> str:
         """What to do where its Kubernetes is too old."""
+
+
+def load_cluster(root: Path = ROOT) -> Environment | ExistingCluster:
+    """The cluster of a repository, whoever makes it.
+
+    Raises:
+        UserError: A file is missing or wrong; names the file, the key and what is allowed.
+    """
+    if not is_existing(root):
+        return load_environment(root)
+    from envkit.existing.settings import read_existing_cluster
+
+    return read_existing_cluster(root)

@@ -6,15 +6,17 @@ from collections.abc import Callable
 from functools import partial
 
 from envkit import preflight
+from envkit.cluster import load_cluster
 from envkit.engine import k3d_containers
-from envkit.environment import load_environment
 from envkit.errors import UserError
+from envkit.existing.cluster import ExistingCluster
 from envkit.localhost_names import resolves
 from envkit.neighbours import Neighbour, neighbours
 from envkit.observation import observe
 from envkit.paths import ROOT, just_command
 from envkit.port_list import others_ports
 from envkit.preflight import Check, Verdict
+from envkit.provider import is_existing
 from envkit.report import new_table, plain, print_report
 from envkit.tool_versions import tool_statuses
 
@@ -23,7 +25,11 @@ def diagnose() -> list[Check]:
     """Runs every check; one that cannot run says so instead of stopping the others."""
     checks = _check_tools()
     try:
-        environment = load_environment()
+        environment = load_cluster()
+        if isinstance(environment, ExistingCluster):
+            from envkit.existing.checks import check_cluster
+
+            return [*checks, *check_cluster(environment), *_check_runner()]
     except UserError as error:
         return [*checks, Check("Configuration", Verdict.FAIL, f"{error.what} {error.why}", error.next_step)]
     checks.append(preflight.check_config(environment))
@@ -61,7 +67,8 @@ def print_checks(checks: list[Check]) -> int:
             table.add_row("", "", f"[dim]fix:[/] {plain(check.fix)}")
     print_report(table)
     failed = sum(check.verdict is Verdict.FAIL for check in checks)
-    print(f"\n{failed} would stop `{just_command()} create`." if failed else "\nNothing stands in the way.")
+    recipe = "install-arc" if is_existing() else "create"
+    print(f"\n{failed} would stop `{just_command()} {recipe}`." if failed else "\nNothing stands in the way.")
     return 1 if failed else 0
 
 

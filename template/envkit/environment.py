@@ -21,6 +21,7 @@ from envkit.ca_bundle import TEAM_FILE
 from envkit.corporate_network import CorporateNetwork
 from envkit.errors import UserError
 from envkit.paths import ROOT, just_command, state_dir
+from envkit.provider import is_existing
 
 if TYPE_CHECKING:
     from envkit.images import Images
@@ -256,6 +257,10 @@ def load_environment(root: Path = ROOT) -> Environment:
     key = _fingerprint(root)
     if environment := _recall(memory, key):
         return environment
+    if is_existing(root):
+        from envkit.existing.cluster import no_cluster_of_k3d
+
+        raise no_cluster_of_k3d()
     from envkit.config import read_environment
 
     environment = read_environment(root)

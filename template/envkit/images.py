@@ -20,6 +20,10 @@ class Images(Protocol):
     def plain_http(self) -> bool:
         """Whether it speaks plain HTTP."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other machines push there, too, so that what this one pushed last says little."""
+
     def reference(self, image: str) -> str:
         """The name by which nodes pull an image, given as NAME:TAG."""
 
@@ -28,6 +32,9 @@ class Images(Protocol):
 
     def owns(self, reference: str) -> bool:
         """Whether a full name is one of an image that is kept here."""
+
+    def inside(self, reference: str) -> str:
+        """What a full name says of an image that is kept here, without the place: NAME:TAG."""
 
     def require_answer(self) -> None:
         """UserError where it does not answer."""
@@ -59,6 +66,11 @@ class OwnImages:
         """It has no certificate."""
         return True
 
+    @property
+    def is_shared(self) -> bool:
+        """It is this machine's."""
+        return False
+
     def reference(self, image: str) -> str:
         """The name by which nodes pull an image, given as NAME:TAG."""
         return f"{self.registry.host_names[0]}/{image}"
@@ -71,6 +83,10 @@ class OwnImages:
         """Whether a full name is one of an image that is kept here, whatever the port is."""
         hosts = (*self.registry.host_names, *self.registry.cluster_names)
         return reference.partition("/")[0].partition(":")[0] in {host.partition(":")[0] for host in hosts}
+
+    def inside(self, reference: str) -> str:
+        """What a full name says of an image that is kept here, without the registry: NAME:TAG."""
+        return reference.partition("/")[2]
 
     def require_answer(self) -> None:
         """UserError where it does not answer."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from envkit.corporate_network import CA_PATH_IN_NODES, proxy_variables, read_own_ca_bundle
 from envkit.engine import CLUSTER_LABEL, ROLE_LABEL, docker, inspect, write_file
@@ -17,6 +17,9 @@ from envkit.environment import SHARED_LABEL, Environment, Registry
 from envkit.errors import CommandFailedError, UserError
 from envkit.paths import just_command
 from envkit.process import capture, find_tool, stream
+
+if TYPE_CHECKING:
+    from envkit.images import Images
 
 _TIMEOUT = 2.0
 _CATALOG_PAGE = 1000
@@ -186,15 +189,14 @@ def target_name(image: str) -> str:
     return f"{name}:{tag}"
 
 
-def push(image: str, registry: Registry, on_line: Callable[[str], None]) -> str:
-    """Puts an image of Docker's or Buildah's local store into the registry; returns the name manifests can use.
+def push(image: str, images: Images, on_line: Callable[[str], None]) -> str:
+    """Puts an image of Docker's or Buildah's local store into a registry; returns the name manifests can use.
 
     Raises UserError where neither has the image, or where the registry does not answer.
     """
     target = target_name(image)
-    require_answer(registry)
-    # `localhost` and not the longer name: Docker may resolve names elsewhere than this program does.
-    reference = f"localhost:{registry.port}/{target}"
+    images.require_answer()
+    reference = images.push_reference(target)
     if inspect("image", image):
         is_ours = not inspect("image", reference)
         docker("tag", image, reference)
@@ -205,14 +207,15 @@ def push(image: str, registry: Registry, on_line: Callable[[str], None]) -> str:
                 with suppress(UserError):  # a tag too many is no reason to fail, nor to hide a failure
                     docker("rmi", reference, timeout=60)
     elif _buildah_has(image):
-        stream(["buildah", "push", "--tls-verify=false", image, f"docker://{reference}"], on_line)
+        verify = ["--tls-verify=false"] if images.plain_http else []
+        stream(["buildah", "push", *verify, image, f"docker://{reference}"], on_line)
     else:
         raise UserError(
             f"There is no local image {image}.",
             "Neither Docker" + (" nor Buildah has it." if find_tool("buildah") else " has it (Buildah is not there)."),
             f"docker images   (then: {just_command()} push NAME:TAG)",
         )
-    return f"{registry.host_names[0]}/{target}"
+    return images.reference(target)
 
 
 def _buildah_has(image: str) -> bool:

@@ -21,6 +21,7 @@ from packaging.version import Version
 from envkit.errors import UserError
 from envkit.paths import ROOT, TOOLS_BIN
 from envkit.process import tool_environment
+from envkit.provider import is_existing
 
 MISE_TOML = ROOT / "mise.toml"
 
@@ -111,7 +112,7 @@ def ansible_python_pin() -> str:
 
 @functools.cache
 def host_tools() -> dict[str, HostTool]:
-    """Every host tool by its name. Raises as `pins`."""
+    """Every host tool by its name; k3d only where it makes the cluster. Raises as `pins`."""
     tools = (
         HostTool(
             "k3d",
@@ -176,7 +177,7 @@ def host_tools() -> dict[str, HostTool]:
             ("--version",),
         ),
     )
-    return {tool.name: tool for tool in tools}
+    return {tool.name: tool for tool in tools if tool.name != "k3d" or not is_existing()}
 
 
 def tool_statuses(names: Collection[str] | None = None) -> list[ToolStatus]:

@@ -28,6 +28,8 @@ ONLY_THE_MODEL = {
     "unknown-key",
 }
 
+ONLY_ASKED_AFTER_ANOTHER_ANSWER = {"registry_name", "kube_context", "image_repository", "image_pull_secret"}
+
 LIMITS = {
     "agents": (0, 10),
     "http_port": (1, 65535),
@@ -169,7 +171,7 @@ def test_model_and_copier_have_the_same_types() -> None:
 
 def test_model_and_copier_fill_in_the_same_defaults(tmp_path: Path, copy_project: CopyProject) -> None:
     recorded = read_yaml(copy_project(tmp_path / "env") / ".copier-answers.yml")
-    not_asked = {question.key for question in answerable() if not question.ask} | {"registry_name"}
+    not_asked = {question.key for question in answerable() if not question.ask} | ONLY_ASKED_AFTER_ANOTHER_ANSWER
     assert {key: value for key, value in recorded.items() if not key.startswith("_")} == {
         key: value for key, value in complete({}).items() if key not in not_asked
     }

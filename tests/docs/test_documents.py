@@ -16,7 +16,7 @@ from support import ROOT, git
 from .conftest import Generated
 from .markdown import broken_links, recipes_named, table_column
 
-JUSTFILE = ROOT / "template" / "justfile"
+JUSTFILE = ROOT / "template" / "{% if provider == 'k3d' %}justfile{% endif %}"
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
@@ -25,11 +25,11 @@ DOCUMENTS = [
 RELEASE = re.compile(r"^release: v(\d+\.\d+\.\d+)$", re.MULTILINE)
 
 
-def recipes() -> set[str]:
+def recipes(justfile: Path = JUSTFILE) -> set[str]:
     just = shutil.which("just")
     assert just, "just is not on PATH; script/test brings it"
     dump = subprocess.run(
-        [just, "--justfile", str(JUSTFILE), "--dump", "--dump-format", "json"],
+        [just, "--justfile", str(justfile), "--dump", "--dump-format", "json"],
         capture_output=True,
         text=True,
         check=True,

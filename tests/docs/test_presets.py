@@ -23,6 +23,9 @@ def test_a_preset_makes_an_environment(path: Path, tmp_path: Path, copy_project:
     project = copy_project(tmp_path / "env", **answers)
     recorded = read_yaml(project / ".copier-answers.yml")
     assert {key: recorded[key] for key in answers} == answers
-    config = yaml.safe_load((project / "k3d.yaml").read_text(encoding="utf-8"))
-    assert config["agents"] == answers.get("agents", 2)
+    if answers.get("provider") == "existing":
+        assert not (project / "k3d.yaml").exists()
+    else:
+        config = yaml.safe_load((project / "k3d.yaml").read_text(encoding="utf-8"))
+        assert config["agents"] == answers.get("agents", 2)
     assert (project / "runner").exists() == answers.get("arc", True)

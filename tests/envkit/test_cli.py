@@ -12,7 +12,7 @@ import pytest
 from fake_tools import Machine
 from samples import AGENTS, KUBECONFIG, REGISTRY, SERVER, changed, healthy, sample_environment, write_repo
 
-from envkit import cli, doctor, environment, paths, status
+from envkit import cli, cluster, doctor, environment, paths, status
 from envkit.environment import Environment
 from envkit.errors import CommandFailedError, UserError
 from envkit.kubeconfig import kubeconfig_paths
@@ -61,8 +61,9 @@ def shop(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Environment:
     repo = write_repo(machine.folder / "shop")
     monkeypatch.delenv("KUBECONFIG", raising=False)
     shop = sample_environment(repo)
+    monkeypatch.setattr(cli, "load_environment", lambda: environment.load_environment(repo))
     for module in (cli, doctor):
-        monkeypatch.setattr(module, "load_environment", lambda: environment.load_environment(repo))
+        monkeypatch.setattr(module, "load_cluster", lambda: cluster.load_cluster(repo))
     return shop
 
 
@@ -94,7 +95,7 @@ def test_the_help_lists_every_command_with_a_line(capsys: pytest.CaptureFixture[
 
 
 def test_every_recipe_calls_a_command_and_every_command_has_a_recipe() -> None:
-    justfile = (paths.ROOT / "justfile").read_text(encoding="utf-8")
+    justfile = (paths.ROOT / "{% if provider == 'k3d' %}justfile{% endif %}").read_text(encoding="utf-8")
     called = [line.split()[1] for line in justfile.splitlines() if line.strip().startswith("bin/envkit ")]
 
     assert sorted(called) == sorted(set(COMMANDS) - FOR_PLAYBOOKS)

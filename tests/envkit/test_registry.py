@@ -13,6 +13,7 @@ from samples import sample_environment
 from envkit import registry
 from envkit.environment import Environment, Registry
 from envkit.errors import CommandFailedError, UserError
+from envkit.images import OwnImages
 from envkit.registry import RegistryUse, answers, push, target_name, use_of
 
 
@@ -201,7 +202,7 @@ def test_an_image_of_docker_is_tagged_pushed_and_untagged(machine: Machine, shop
     _add_docker(machine, "team/app:1.0", push="echo one; echo two >&2")
     lines: list[str] = []
 
-    name = push("team/app:1.0", shop, lines.append)
+    name = push("team/app:1.0", OwnImages(shop), lines.append)
 
     reference = f"localhost:{shop.port}/team/app:1.0"
     assert name == f"k3d-shop-registry.localhost:{shop.port}/team/app:1.0"
@@ -217,7 +218,7 @@ def test_the_temporary_tag_goes_also_where_the_push_fails(machine: Machine, shop
     _add_docker(machine, "app", push="echo denied >&2; exit 1")
 
     with pytest.raises(CommandFailedError, match="docker push") as caught:
-        push("app", shop, print)
+        push("app", OwnImages(shop), print)
 
     assert caught.value.output == "denied"
     assert machine.calls[-1] == f"docker rmi localhost:{shop.port}/app:latest"
@@ -229,7 +230,7 @@ def test_a_tag_that_cannot_be_taken_away_does_not_hide_the_failure(machine: Mach
     path.write_text(path.read_text(encoding="utf-8") + '\n[ "$1" != rmi ] || { echo conflict >&2; exit 1; }\n')
 
     with pytest.raises(CommandFailedError, match="docker push"):
-        push("app", shop, print)
+        push("app", OwnImages(shop), print)
 
 
 @pytest.mark.parametrize("tag", ["", ":latest"])
@@ -237,7 +238,7 @@ def test_a_name_that_the_developer_gave_stays(machine: Machine, shop: Registry, 
     reference = f"localhost:{shop.port}/app"
     _add_docker(machine, reference, f"{reference}:latest")
 
-    push(f"{reference}{tag}", shop, print)
+    push(f"{reference}{tag}", OwnImages(shop), print)
 
     assert f"docker push {reference}:latest" in machine.calls
     assert not any("rmi" in call for call in machine.calls)
@@ -247,7 +248,7 @@ def test_an_image_of_buildah_alone_is_pushed_by_buildah(machine: Machine, shop: 
     _add_docker(machine)
     machine.add("buildah", "exit 0")
 
-    name = push("app:1.0", shop, print)
+    name = push("app:1.0", OwnImages(shop), print)
 
     assert name.endswith("/app:1.0")
     assert machine.calls[-1] == (f"buildah push --tls-verify=false app:1.0 docker://localhost:{shop.port}/app:1.0")
@@ -260,7 +261,7 @@ def test_an_image_that_nobody_has_is_named(machine: Machine, shop: Registry, bui
         machine.add("buildah", "echo 'no such image' >&2; exit 125")
 
     with pytest.raises(UserError, match=r"no local image app:1\.0") as caught:
-        push("app:1.0", shop, print)
+        push("app:1.0", OwnImages(shop), print)
 
     assert ("nor Buildah" in caught.value.why) is buildah
     assert "docker images" in caught.value.next_step
@@ -270,7 +271,7 @@ def test_a_dead_registry_is_named_before_anything_is_tagged(machine: Machine, de
     _add_docker(machine, "app")
 
     with pytest.raises(UserError, match="does not answer") as caught:
-        push("app", dead, print)
+        push("app", OwnImages(dead), print)
 
     assert caught.value.next_step == "just create"
     assert machine.calls == []

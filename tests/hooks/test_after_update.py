@@ -128,6 +128,27 @@ def test_new_name_says_how_to_delete_the_old_cluster(update: Update) -> None:
     assert "bin/just delete && bin/just create" not in printed
 
 
+EXISTING = {"provider": "existing", "kube_context": "kind-a", "image_repository": "registry.example.com/team/runner"}
+
+
+def test_other_provider_says_what_is_left_behind(environment: Path, update: Update) -> None:
+    printed = update(data=EXISTING)
+    assert "The cluster is that of the context kind-a now. The one of k3d stays on every machine" in printed
+    assert "git stash -u && { bin/just delete; git stash pop; }" in printed
+    assert "bin/just delete && bin/just create" not in printed
+    assert not (environment / "k3d.yaml").exists()
+    assert "bin/envkit create" not in (environment / "justfile").read_text(encoding="utf-8")
+
+    printed = update(data={"kube_context": "kind-b"})
+    assert "The context is kind-b now. That is another cluster, unless only its name changed." in printed
+    assert "in that of kind-a stay there" in printed
+
+    printed = update(data={"provider": "k3d"})
+    assert "The cluster is made by k3d now. What this environment has in that of kind-b stays there." in printed
+    assert "bin/just create" in printed
+    assert (environment / "k3d.yaml").exists()
+
+
 def test_runners_that_are_no_longer_wanted_are_still_in_the_cluster(update: Update) -> None:
     printed = update(data={"arc": False})
     assert "no runners any more" in printed

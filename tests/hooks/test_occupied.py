@@ -176,7 +176,14 @@ def test_taken_answers_are_refused_with_the_command_that_works(
 
 
 @pytest.mark.usefixtures("machine")
-@pytest.mark.parametrize("arguments", [["--ignore-machine"], ["-d", "scope=devcontainer"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--ignore-machine"],
+        ["-d", "scope=devcontainer"],
+        ["-d", "provider=existing", "-d", "kube_context=kind-kind", "-d", "arc=false"],
+    ],
+)
 def test_what_is_for_other_machines_or_has_no_ports_is_generated(tmp_path: Path, arguments: list[str]) -> None:
     assert new.main([str(tmp_path / "env"), "--defaults", "-q", *arguments]) == 0
 

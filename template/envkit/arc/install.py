@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from envkit.arc.ansible import prepare_ansible, run_playbook
 from envkit.arc.causes import error_lines, find_cause
-from envkit.arc.kube import CONTROLLER_SELECTOR, Kube, Resources, kube_of, namespace
+from envkit.arc.kube import CONTROLLER_SELECTOR, Kube, Resource, Resources, kube_of, labels, name, namespace
 from envkit.arc.preflight import find_problems, refusal
 from envkit.arc.settings import (
     CONTROLLER_NAMESPACE,
+    OWNER_LABEL,
     RUNNERS_NAMESPACE,
     ArcSettings,
     read_arc_settings,
@@ -23,11 +25,30 @@ from envkit.arc.wait import outdated, wait_until_ready
 from envkit.cluster import Cluster
 from envkit.consent import agrees, can_ask
 from envkit.errors import CommandFailedError, UserError
+from envkit.existing import ownership
+from envkit.existing.cluster import ExistingCluster
 from envkit.paths import ROOT, just_command
 from envkit.progress import Steps
 
 _RESTART_TASK = "Have the controller try again at once"
 """The task of the role arc_runners that lets the controller start again, so that it reads new credentials."""
+
+_NAMESPACES = [
+    {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        # Rootless BuildKit needs the Unconfined seccomp profile, which the other levels refuse.
+        "metadata": {"name": RUNNERS_NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "privileged"}},
+    }
+]
+_WHOLE_REMOVAL: dict[str, Any] = {
+    "controller": True,
+    "definitions": ownership.all_definitions(),
+    "objects": [],
+    "namespaces": [RUNNERS_NAMESPACE, CONTROLLER_NAMESPACE],
+    "only_empty": False,
+    "selector": [],
+}
 
 _SETTLE_SECONDS = 6.0
 """How long all has to be well after that: the controller signs in within a second of its start."""
@@ -46,7 +67,7 @@ class Installed:
     changed: int
 
 
-def install(cluster: Cluster, steps: Steps, *, verify: bool, assume_yes: bool) -> Installed:
+def install(cluster: Cluster, steps: Steps, *, verify: bool, assume_yes: bool, adopt: bool = False) -> Installed:
     """Brings controller and runners to what the files say, and waits until jobs would be run.
 
     Args:
@@ -54,15 +75,18 @@ def install(cluster: Cluster, steps: Steps, *, verify: bool, assume_yes: bool) -
         steps: Where progress is shown.
         verify: Ask GitHub beforehand whether the credentials are good.
         assume_yes: Replace another minor version without asking.
+        adopt: Use the controller that another team has installed.
 
     Raises:
         UserError: Something stands in the way, or the runners do not come up; says what helps.
     """
     settings = read_arc_settings(cluster)
     prepare_ansible()
-    kube = kube_of(cluster)
     with steps.step("Checking credentials, settings, cluster and image"):
-        plan, before = _plan_install(cluster, settings, kube, verify=verify)
+        kube, controller = find_controller(cluster)
+        if controller:
+            settings = ownership.adopted(settings, controller)
+        plan, before = _plan_install(cluster, settings, kube, verify=verify, adopt=adopt)
     if plan["replace"]:
         _confirm_replacement(plan, before, assume_yes=assume_yes)
     started = datetime.now(UTC)
@@ -80,100 +104,160 @@ def install(cluster: Cluster, steps: Steps, *, verify: bool, assume_yes: bool) -
     return Installed(state, recap.changed)
 
 
-def remove(cluster: Cluster, steps: Steps, *, force: bool) -> tuple[list[str], bool]:
+@dataclass(frozen=True)
+class Removed:
+    """The result of a removal.
+
+    Attributes:
+        scale_sets: Names of the scale sets that are gone.
+        others: What went with them, in words.
+        changed: Whether anything was there at all.
+    """
+
+    scale_sets: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    changed: bool = False
+
+
+def remove(cluster: Cluster, steps: Steps, *, force: bool) -> Removed:
     """Takes the runners off GitHub and out of the cluster, then removes controller, definitions and namespaces.
+
+    In a cluster that was there already only what is this environment's goes.
 
     Args:
         cluster: The cluster.
         steps: Where progress is shown.
         force: Do not wait for controller and GitHub: take away what keeps resources from going.
 
-    Returns:
-        Names of the scale sets that were removed, and whether anything was there at all.
-
     Raises:
         UserError: It could not be removed; says why, and what `--force` would do.
     """
     require_runners()
     prepare_ansible()
-    kube = kube_of(cluster)
     with steps.step("Looking at what is there"):
+        kube, _ = find_controller(cluster)
         if not kube.has_traces():
-            return [], False
+            return Removed()
         resources = kube.resources()
-        plan = plan_removal(resources, kube)
+        plan = plan_removal(cluster, resources, kube)
         state = assess(resources, read_arc_settings(cluster).name)
-    if not force:
+    if not force and not isinstance(cluster, ExistingCluster):
         _refuse_foreign(kube)
     if busy := state.count("busy"):
         steps.say(f"Runners with a job: {busy}. GitHub lets them go when it is done.")
     started = datetime.now(UTC)
-    with steps.step("Removing runners, controller, resource definitions and namespaces") as step:
+    words = _removed_parts(plan["delete"])
+    with steps.step(f"Removing {', '.join(['runners', *words])}") as step:
         try:
             recap = run_playbook("delete-arc", {"arc_preflight_facts": plan, "force": force}, step.note, next_step="")
         except CommandFailedError as error:
             raise _not_removed(kube, error, started) from error
-    return plan["delete"]["releases"], recap.changed > 0
+    return Removed(tuple(plan["delete"]["releases"]), tuple(words), recap.changed > 0)
 
 
-def plan_for_ansible(cluster: Cluster, purpose: Literal["install", "delete"]) -> Mapping[str, Any]:
+def plan_for_ansible(cluster: Cluster, purpose: Literal["install", "delete", "empty-namespaces"]) -> Mapping[str, Any]:
     """The playbooks' variable `arc_preflight_facts`, for those who run them without envkit. Raises as `install`."""
-    kube = kube_of(cluster)
+    kube, controller = find_controller(cluster)
+    if purpose == "empty-namespaces":
+        claims = ownership.read_claims(kube, cluster.name)
+        return {"namespaces": ownership.empty_namespaces(kube, claims.own_namespaces())}
     if purpose == "delete":
         require_runners()
-        return {**plan_removal(kube.resources(), kube), "called_by_envkit": False}
-    plan, _ = _plan_install(cluster, read_arc_settings(cluster), kube, verify=False)
+        return {**plan_removal(cluster, kube.resources(), kube), "called_by_envkit": False}
+    settings = read_arc_settings(cluster)
+    if controller:
+        settings = ownership.adopted(settings, controller)
+    plan, _ = _plan_install(cluster, settings, kube, verify=False, adopt=False)
     return {**plan, "called_by_envkit": False}
 
 
-def plan_removal(resources: Resources, kube: Kube) -> dict[str, Any]:
+def find_controller(cluster: Cluster) -> tuple[Kube, Resource | None]:
+    """The calls for a cluster, and the controller if it is another team's; the checks say if the API is silent."""
+    kube = kube_of(cluster)
+    if isinstance(cluster, ExistingCluster):
+        with suppress(CommandFailedError):
+            return ownership.kube_with_controller(kube, cluster.name)
+    return kube, None
+
+
+def plan_removal(cluster: Cluster, resources: Resources, kube: Kube) -> dict[str, Any]:
     """What a removal has to know."""
-    names = {item["metadata"]["name"] for item in resources.scale_sets if namespace(item) == RUNNERS_NAMESPACE}
-    names |= set(kube.releases(RUNNERS_NAMESPACE))
+    is_existing = isinstance(cluster, ExistingCluster)
+    in_namespace = [item for item in resources.scale_sets if namespace(item) == RUNNERS_NAMESPACE]
+    own = [item for item in in_namespace if not is_existing or labels(item).get(OWNER_LABEL) == cluster.name]
+    names = {name(item) for item in own}
+    # A release without its scale set, as after one that the API refused, is known by its name alone.
+    left = set(kube.releases(RUNNERS_NAMESPACE)) - {name(item) for item in in_namespace}
+    names |= left & {read_arc_settings(cluster).name} if is_existing else left
+    releases = sorted(names)
+    # Without a scale set nobody frees these.
+    protected = kube.protected(RUNNERS_NAMESPACE)
+    if is_existing:
+        protected = [item for item in protected if str(name(item)).startswith(tuple(releases) or "/")]
     return {
         "called_by_envkit": True,
         "kubeconfig": str(kube.kubeconfig),
         "context": kube.context,
         "delete": {
-            "releases": sorted(names),
-            # Without a scale set, as after one that the API refused, nobody frees these.
-            "protected": kube.protected(RUNNERS_NAMESPACE),
-            "has_scale_sets": bool(resources.scale_sets),
+            "releases": releases,
+            "protected": protected,
+            "has_scale_sets": bool(own),
+            **(
+                ownership.removal(ownership.read_claims(kube, cluster.name), resources, releases)
+                if is_existing
+                else _WHOLE_REMOVAL
+            ),
         },
     }
 
 
+def _removed_parts(delete: Mapping[str, Any]) -> list[str]:
+    parts = {
+        "the controller": delete["controller"],
+        "its resource definitions": delete["definitions"],
+        "the namespaces that are empty": delete["only_empty"] and delete["namespaces"],
+        "both namespaces": not delete["only_empty"],
+    }
+    return [words for words, is_removed in parts.items() if is_removed]
+
+
 def _plan_install(
-    cluster: Cluster, settings: ArcSettings, kube: Kube, *, verify: bool
+    cluster: Cluster, settings: ArcSettings, kube: Kube, *, verify: bool, adopt: bool
 ) -> tuple[dict[str, Any], ArcState]:
-    problems, resources = find_problems(cluster, settings, kube, verify=verify)
+    problems, resources = find_problems(cluster, settings, kube, verify=verify, adopt=adopt)
     if problems:
         raise refusal(problems)
+    removal = plan_removal(cluster, resources, kube)
     before = assess(resources, settings.name)
     present = before.scale_set
     replace = needs_replacement(before.controller.version, settings.version)
+    if replace and not removal["delete"]["controller"]:
+        raise _cannot_replace(before.controller.version, settings.version)
     parked = present if present and present.phase == "Outdated" else None
     if parked and parked.image == settings.image:
         raise outdated(before)
     kept = None if replace or parked else present
     local = settings.local
+    owned = _owned_parts(cluster, settings, kube)
+    own = {name(item) for item in resources.scale_sets if labels(item).get(OWNER_LABEL) == cluster.name}
+    others = [each for each in before.others if each in own or not isinstance(cluster, ExistingCluster)]
     return {
-        **plan_removal(resources, kube),
+        **removal,
         "version": settings.version,
         "installed": before.controller.version,
         "replace": replace,
         "plain_http": settings.plain_http,
-        "controller": {"chart": settings.chart("controller"), "values": settings.controller_values},
+        "controller": {"chart": settings.chart("controller"), **owned["controller"]},
         "runners": {
             "name": settings.name,
             "chart": settings.chart("runners"),
             "values": settings.runner_values,
-            "manifests": list(settings.manifests),
+            **owned["runners"],
             "has_secrets": settings.corporate.has_proxy,
             "present": kept is not None,
             "retry": kept is not None and not kept.registered,
             # 0.14 never takes up a parked set again, whatever changes: it has to be made anew.
-            "stale": [] if replace else [*before.others, *([settings.name] if parked else [])],
+            "stale": [] if replace else [*others, *([settings.name] if parked else [])],
         },
         "credentials": {
             "app_id": "" if local.has_token else local.app_id,
@@ -182,6 +266,40 @@ def _plan_install(
             "token_file": str(ROOT / ".env") if local.has_token else "",
         },
     }, before
+
+
+def _owned_parts(cluster: Cluster, settings: ArcSettings, kube: Kube) -> dict[str, Any]:
+    """What bears our label in a cluster that others use, too; everything is ours in one that we made."""
+    manifests = list(settings.manifests)
+    if not isinstance(cluster, ExistingCluster):
+        return {
+            "controller": {"values": settings.controller_values, "install": True, "definitions": []},
+            "runners": {"manifests": manifests, "namespaces": _NAMESPACES, "labels": {}, "restart": True},
+        }
+    claims = ownership.read_claims(kube, cluster.name)
+    is_ours = kube.controllers == CONTROLLER_NAMESPACE and not ownership.has_foreign_controller(kube, cluster.name)
+    return {
+        "controller": {
+            "values": ownership.marked(dict(settings.controller_values), cluster.name),
+            "install": is_ours,
+            "definitions": ownership.definitions_to_mark(claims) if is_ours else [],
+        },
+        "runners": {
+            "manifests": [ownership.marked(dict(item), cluster.name) for item in manifests],
+            "namespaces": ownership.namespaces_to_make(claims, with_controller=is_ours),
+            "labels": {OWNER_LABEL: cluster.name},
+            # Another team's runners need it, too.
+            "restart": is_ours,
+        },
+    }
+
+
+def _cannot_replace(installed: str, wanted: str) -> UserError:
+    return UserError(
+        f"ARC {installed} is installed, and {wanted} cannot take it over.",
+        "It would have to be removed first, and scale sets that this environment did not install need it.",
+        f"{just_command()} update -d arc_version={installed}   (or agree on a version with their owners)",
+    )
 
 
 def needs_replacement(installed: str, wanted: str) -> bool:
@@ -216,7 +334,7 @@ def _refuse_foreign(kube: Kube) -> None:
 
 def _not_removed(kube: Kube, error: CommandFailedError, started: datetime) -> UserError:
     since = started.strftime("%Y-%m-%dT%H:%M:%SZ")
-    lines = kube.log(namespace=CONTROLLER_NAMESPACE, target=f"--selector={CONTROLLER_SELECTOR}", since=since)
+    lines = kube.log(namespace=kube.controllers, target=f"--selector={CONTROLLER_SELECTOR}", since=since)
     cause = find_cause(lines)
     if cause:
         why = f"{cause.what}\n{cause.line}"

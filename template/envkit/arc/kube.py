@@ -43,6 +43,7 @@ class Resources:
         scale_sets: AutoscalingRunnerSets.
         runners: EphemeralRunners.
         listeners: AutoscalingListeners.
+        controllers: Namespace of the controller that watches over this environment's runners.
     """
 
     deployments: tuple[Resource, ...] = ()
@@ -50,6 +51,7 @@ class Resources:
     scale_sets: tuple[Resource, ...] = ()
     runners: tuple[Resource, ...] = ()
     listeners: tuple[Resource, ...] = ()
+    controllers: str = CONTROLLER_NAMESPACE
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,15 @@ class Kube:
         kubeconfig: The file.
         context: The context in it.
         seconds: How long a call may take.
+        controllers: Namespace of the controller that watches over this environment's runners.
     """
 
     kubeconfig: Path
     context: str
     seconds: float = _SECONDS
+    controllers: str = CONTROLLER_NAMESPACE
 
-    def run(self, *arguments: str, timeout: float | None = None) -> str:
+    def run(self, *arguments: str, timeout: float | None = None, stdin: str | None = None) -> str:
         """What kubectl prints. Raises CommandFailedError."""
         timeout = timeout or self.seconds
         return capture(
@@ -77,6 +81,7 @@ class Kube:
                 f"--request-timeout={timeout:.0f}s",
                 *arguments,
             ],
+            stdin=stdin,
             timeout=timeout + 5,
             next_step=f"{just_command()} status",
         )
@@ -96,7 +101,7 @@ class Kube:
         with ThreadPoolExecutor(max_workers=4) as pool:
             own = pool.submit(self.get, f"{SCALE_SETS},{RUNNERS},{LISTENERS}", "--all-namespaces")
             controllers = pool.submit(self.get, "deployments", "--all-namespaces", f"--selector={CONTROLLER_SELECTOR}")
-            system = pool.submit(self.get, "pods", f"--namespace={CONTROLLER_NAMESPACE}")
+            system = pool.submit(self.get, "pods", f"--namespace={self.controllers}")
             runners = pool.submit(self.get, "pods", f"--namespace={RUNNERS_NAMESPACE}")
             items = own.result()
             return Resources(
@@ -105,6 +110,7 @@ class Kube:
                 scale_sets=_of_kind(items, "AutoscalingRunnerSet"),
                 runners=_of_kind(items, "EphemeralRunner"),
                 listeners=_of_kind(items, "AutoscalingListener"),
+                controllers=self.controllers,
             )
 
     def own_resources(self) -> Resources:
@@ -113,7 +119,7 @@ class Kube:
         Nothing until the cluster knows the kinds. Raises CommandFailedError where the API does not answer.
         """
         with ThreadPoolExecutor(max_workers=2) as pool:
-            system = pool.submit(self.get, "deployments,pods", f"--namespace={CONTROLLER_NAMESPACE}")
+            system = pool.submit(self.get, "deployments,pods", f"--namespace={self.controllers}")
             runners = pool.submit(self.get, f"{SCALE_SETS},{RUNNERS},pods", f"--namespace={RUNNERS_NAMESPACE}")
             items = (*system.result(), *runners.result())
         key, value = CONTROLLER_SELECTOR.split("=")
@@ -122,6 +128,7 @@ class Kube:
             pods=_of_kind(items, "Pod"),
             scale_sets=_of_kind(items, "AutoscalingRunnerSet"),
             runners=_of_kind(items, "EphemeralRunner"),
+            controllers=self.controllers,
         )
 
     def has_traces(self) -> bool:

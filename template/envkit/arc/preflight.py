@@ -17,6 +17,7 @@ from envkit.arc.state import foreign_controllers
 from envkit.cluster import Cluster
 from envkit.engine import docker
 from envkit.errors import CommandFailedError, UserError
+from envkit.existing.cluster import ExistingCluster
 from envkit.paths import just_command
 from envkit.process import capture
 
@@ -37,7 +38,7 @@ _FORBIDDEN_NAMESPACES = {
 
 
 def find_problems(
-    cluster: Cluster, settings: ArcSettings, kube: Kube, *, verify: bool = False
+    cluster: Cluster, settings: ArcSettings, kube: Kube, *, verify: bool = False, adopt: bool = False
 ) -> tuple[list[Problem], Resources]:
     """All problems, those of one kind after the other, and what is in the cluster.
 
@@ -46,6 +47,7 @@ def find_problems(
         settings: What the runners should be.
         kube: The calls for it.
         verify: Ask GitHub too whether the credentials are good.
+        adopt: Use a controller that another team has installed.
     """
     found: list[Problem] = [*arc_settings.problems(settings), *credentials.problems(settings)]
     with ThreadPoolExecutor(max_workers=5) as pool:
@@ -62,9 +64,18 @@ def find_problems(
             found += result.result()
         try:
             present = resources.result()
-        except UserError:  # the check of Kubernetes has said that it does not answer
+        except UserError:  # the check of Kubernetes has said that it does not answer, or the one of rights says why
+            if isinstance(cluster, ExistingCluster):
+                from envkit.existing.problems import rights_problems
+
+                found += rights_problems(kube, with_controller=True)
             return found, Resources()
-    found += _occupied(present, settings.name, kube)
+    if isinstance(cluster, ExistingCluster):
+        from envkit.existing import problems
+
+        found += problems.find_problems(cluster.name, settings, kube, present, adopt=adopt)
+    else:
+        found += _occupied(present, settings.name, kube)
     if verify and not found:
         from envkit.arc.verify import verify_credentials
 
@@ -122,7 +133,7 @@ def _image(cluster: Cluster, settings: ArcSettings) -> Iterator[Problem]:
     reference = settings.image
     if not cluster.images.owns(reference):
         return
-    path, _, tag = reference.partition("/")[2].partition("@")[0].rpartition(":")
+    path, _, tag = cluster.images.inside(reference).partition("@")[0].rpartition(":")
     try:
         there = cluster.images.has(path or tag, tag if path else "latest")
     except UserError as error:

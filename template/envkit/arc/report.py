@@ -7,7 +7,6 @@ from dataclasses import asdict
 
 from envkit.arc.causes import error_lines, find_cause
 from envkit.arc.kube import CONTROLLER_SELECTOR, LISTENER_SELECTOR, Kube
-from envkit.arc.settings import CONTROLLER_NAMESPACE
 from envkit.arc.state import ArcState, Part
 from envkit.paths import just_command
 from envkit.report import new_table, plain, print_report
@@ -22,7 +21,7 @@ def recent_errors(kube: Kube, state: ArcState) -> list[str]:
         return []
     lines: list[str] = []
     for selector in (CONTROLLER_SELECTOR, LISTENER_SELECTOR):
-        lines += error_lines(kube.log(namespace=CONTROLLER_NAMESPACE, target=f"--selector={selector}"), most=2)
+        lines += error_lines(kube.log(namespace=kube.controllers, target=f"--selector={selector}"), most=2)
     return lines
 
 

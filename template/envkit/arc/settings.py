@@ -197,7 +197,7 @@ def read_arc_settings(cluster: Cluster, root: Path = ROOT) -> ArcSettings:
         chart_repository=str(team.get("arc_chart_repository", "")),
         plain_http=bool(team.get("arc_chart_plain_http")),
         controller_values=_read_values(root / "helm" / "arc-controller.yaml"),
-        runner_values=_complete(_read_values(runners), local, cluster, manifests, with_ca=bool(ca_file)),
+        runner_values=_complete(_read_values(runners), local, cluster, manifests, root, with_ca=bool(ca_file)),
         manifests=manifests,
         corporate=cluster.corporate,
         ca_file=ca_file,
@@ -265,6 +265,7 @@ def _complete(
     local: LocalSettings,
     cluster: Cluster,
     manifests: tuple[Mapping[str, Any], ...],
+    root: Path,
     *,
     with_ca: bool,
 ) -> dict[str, Any]:
@@ -275,7 +276,7 @@ def _complete(
         complete["githubConfigUrl"] = local.config_url
     complete["labels"] = {**(complete.get("labels") or {}), OWNER_LABEL: cluster.name}
     runner = runner_container(complete)
-    if runner and (image := built_image(cluster, str(runner.get("image", "")))):
+    if runner and (image := built_image(cluster, str(runner.get("image", "")), root)):
         runner["image"] = image
     add_corporate_network(complete, cluster.corporate)
     if with_ca or cluster.corporate.ca_sha256:
@@ -297,13 +298,16 @@ def _complete(
     return complete
 
 
-def built_image(cluster: Cluster, image: str) -> str | None:
-    """The image that `build-runner` pushed last, where `image` is among this environment's own; else None."""
+def built_image(cluster: Cluster, image: str, root: Path = ROOT) -> str | None:
+    """The image that `build-runner` pushed last, where `image` is among this environment's own; else None.
+
+    Where other machines push, too, it is the one that `runner/` describes: the same for everybody who has these files.
+    """
     if not cluster.images.owns(image):
         return None
-    from envkit.runner.image import read_built_image
+    from envkit.runner.image import describe, read_built_image
 
-    return read_built_image()
+    return cluster.images.reference(describe(root).tagged) if cluster.images.is_shared else read_built_image()
 
 
 def _read_values(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from envkit.arc.kube import LISTENER_SELECTOR, Resource, Resources, labels, name, namespace, notes, status
-from envkit.arc.settings import CONTROLLER_NAMESPACE, OWNER_LABEL, RUNNERS_NAMESPACE
+from envkit.arc.settings import OWNER_LABEL, RUNNERS_NAMESPACE
 
 RunnerPhase = Literal["idle", "busy", "starting", "ending", "failed", "outdated"]
 
@@ -167,7 +167,7 @@ def assess(resources: Resources, wanted: str, *, now: datetime | None = None) ->
 
 def foreign_controllers(resources: Resources) -> list[str]:
     """Namespaces with controllers that are not this environment's."""
-    return [namespace(item) for item in resources.deployments if namespace(item) != CONTROLLER_NAMESPACE]
+    return [namespace(item) for item in resources.deployments if namespace(item) != resources.controllers]
 
 
 def foreign_scale_sets(resources: Resources) -> list[str]:
@@ -193,12 +193,12 @@ def pod_problem(pod: Resource) -> str:
 
 
 def _controller(resources: Resources, now: datetime) -> Part:
-    deployment = next((item for item in resources.deployments if namespace(item) == CONTROLLER_NAMESPACE), None)
+    deployment = next((item for item in resources.deployments if namespace(item) == resources.controllers), None)
     if deployment is None:
         return Part()
     pods = [
         pod
-        for pod in _pods(resources, CONTROLLER_NAMESPACE)
+        for pod in _pods(resources, resources.controllers)
         if labels(pod).get("app.kubernetes.io/part-of") == "gha-rs-controller"
     ]
     part = _part(pods, labels(deployment).get(_VERSION, ""), now)
@@ -209,7 +209,7 @@ def _listener(resources: Resources, wanted: str, now: datetime) -> Part:
     key, value = LISTENER_SELECTOR.split("=")
     pods = [
         pod
-        for pod in _pods(resources, CONTROLLER_NAMESPACE)
+        for pod in _pods(resources, resources.controllers)
         if labels(pod).get(key) == value and labels(pod).get(_SCALE_SET_NAME) == wanted
     ]
     return _part(pods, "", now)

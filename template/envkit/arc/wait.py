@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from envkit.arc.causes import Cause, error_lines, find_cause
 from envkit.arc.kube import Kube
-from envkit.arc.settings import CONTROLLER_NAMESPACE, RUNNERS_NAMESPACE
+from envkit.arc.settings import RUNNERS_NAMESPACE
 from envkit.arc.state import ArcState, assess
 from envkit.errors import CommandFailedError, UserError
 from envkit.paths import just_command
@@ -103,7 +103,7 @@ class _Watch:
         if state.scale_set and state.scale_set.phase == "Outdated":
             raise outdated(state)
         if not state.controller.running:
-            where = f"kubectl -n {CONTROLLER_NAMESPACE} describe pods"
+            where = f"kubectl -n {self._kube.controllers} describe pods"
             self._after(state.controller.detail, _PULL_SECONDS, "The controller does not start.", where)
             return
         cause = self._cause(state)
@@ -137,7 +137,7 @@ class _Watch:
         return [
             line
             for pod in filter(None, pods)
-            for line in self._kube.log(namespace=CONTROLLER_NAMESPACE, target=pod, since=self._since)
+            for line in self._kube.log(namespace=self._kube.controllers, target=pod, since=self._since)
         ]
 
     def _after(self, problem: str, seconds: float, what: str, next_step: str) -> None:

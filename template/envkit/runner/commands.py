@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from envkit.environment import load_environment
+from envkit.cluster import load_cluster
 from envkit.paths import just_command
 from envkit.progress import Steps
 
@@ -27,9 +27,9 @@ def add_runner_commands(add: _Add) -> None:
 def _build(arguments: argparse.Namespace) -> int:
     from envkit.runner.image import build_and_push
 
-    environment = load_environment()
+    cluster = load_cluster()
     with Steps() as steps:
-        reference, built = build_and_push(environment, steps, builder=arguments.builder)
+        reference, built = build_and_push(cluster, steps, builder=arguments.builder)
     print(f"{'Built and pushed' if built else 'The registry has it already'}: {reference}")
     print(f"Next: {just_command()} test-runner, {just_command()} install-arc")
     return 0
@@ -39,9 +39,9 @@ def _test(_: argparse.Namespace) -> int:
     from envkit.report import new_table, plain, print_report
     from envkit.runner.versions import check_versions
 
-    environment = load_environment()
+    cluster = load_cluster()
     with Steps() as steps, steps.step("Running every tool of the image"):
-        results = check_versions(environment)
+        results = check_versions(cluster)
     table = new_table(columns=4)
     for finding in results:
         mark = "[green]ok[/]" if finding.ok else "[red]fail[/]"

@@ -1,0 +1,143 @@
+"""What doctor and status say of a cluster that is there already, and what a removal takes of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from arc.test_state import scale_set
+from existing.conftest import CONTEXT
+from existing.test_ownership import OURS, controller, set_of
+
+from envkit.arc import install as arc_install
+from envkit.arc.install import plan_removal
+from envkit.arc.kube import Resource, Resources
+from envkit.errors import CommandFailedError, UserError
+from envkit.existing import checks, ownership, status
+from envkit.existing.checks import check_cluster
+from envkit.existing.cluster import ExistingCluster
+from envkit.existing.kubeconfig import Written
+from envkit.preflight import Verdict
+
+REACHED = Written((), "https://team.example.com", ())
+
+
+@dataclass
+class FakeKube:
+    """A cluster: its version (empty where it does not answer), the rights of its user, and what is in it."""
+
+    version: str = "v1.31.2-eks-7f9249a"
+    allowed: bool = True
+    deployments: tuple[Resource, ...] = ()
+    releases_: tuple[str, ...] = ()
+    protected_: tuple[Resource, ...] = ()
+    nodes: tuple[Resource, ...] = ()
+    kubeconfig: Path = Path("/nowhere")
+    context: str = CONTEXT
+    controllers: str = "arc-systems"
+    asked: list[tuple[str, ...]] = field(default_factory=list)
+
+    def run(self, *arguments: str, stdin: str = "", **_: Any) -> str:
+        self.asked.append(arguments)
+        if not self.version:
+            raise CommandFailedError("kubectl failed", status=1, output="first\ndial tcp: no such host")
+        if arguments[0] == "version":
+            return json.dumps({"serverVersion": {"gitVersion": self.version}})
+        if arguments[0] == "create":
+            return "\n".join(json.dumps({"status": {"allowed": self.allowed}}) for _ in json.loads(stdin)["items"])
+        return ""
+
+    def get(self, kinds: str, *_: str) -> tuple[Resource, ...]:
+        self.run("get", kinds)
+        return self.nodes if kinds == "nodes" else self.deployments
+
+    def releases(self, _: str) -> list[str]:
+        return list(self.releases_)
+
+    def protected(self, _: str) -> list[Resource]:
+        return list(self.protected_)
+
+
+Found = Callable[[FakeKube], dict[str, tuple[Verdict, str]]]
+
+
+@pytest.fixture
+def found(cluster: ExistingCluster, monkeypatch: pytest.MonkeyPatch) -> Found:
+    """What is found of a cluster, by subject."""
+
+    def run(kube: FakeKube) -> dict[str, tuple[Verdict, str]]:
+        monkeypatch.setattr(checks, "write_kubeconfigs", lambda _: REACHED)
+        monkeypatch.setattr(checks, "kube_of", lambda _: kube)
+        monkeypatch.setattr(checks, "has_runners", lambda: True)
+        return {check.subject: (check.verdict, f"{check.detail} {check.fix}") for check in check_cluster(cluster)}
+
+    return run
+
+
+def test_all_is_well(found: Found) -> None:
+    result = found(FakeKube())
+    assert {verdict for verdict, _ in result.values()} == {Verdict.OK} or result["Images"][0] is Verdict.WARN
+    assert result["Context"][1].startswith(f"{CONTEXT}  https://team.example.com")
+    assert result["Kubernetes"][1].startswith("1.31.2")
+
+
+@pytest.mark.parametrize(
+    ("kube", "subject", "told"),
+    [
+        (FakeKube(version=""), "Cluster", "no such host"),
+        (FakeKube(version="v1.28.9"), "Kubernetes", "1.28.9 is too old"),
+        (FakeKube(allowed=False), "Permissions", "create secrets in arc-runners"),
+    ],
+    ids=["unreachable", "too-old", "no-rights"],
+)
+def test_defect_is_named_with_what_helps(kube: FakeKube, subject: str, told: str, found: Found) -> None:
+    verdict, text = found(kube)[subject]
+    assert verdict is Verdict.FAIL
+    assert told in text
+
+
+def test_controller_of_others_is_told_beforehand(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+    kube = FakeKube(deployments=(controller({}, "ci"),))
+    monkeypatch.setattr(ownership, "has_own_scale_set", lambda *_: False)
+    monkeypatch.setattr(ownership, "kube_with_controller", lambda *_: (kube, controller({}, "ci")))
+    monkeypatch.setattr(FakeKube, "resources", lambda _: Resources(), raising=False)
+    assert "--adopt" in found(kube)["Controller"][1]
+
+
+def test_unknown_context_ends_the_checks(cluster: ExistingCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> Written:
+        raise UserError("There is no context.", "It has: a.", "kubectl config get-contexts")
+
+    for module in (checks, status):
+        monkeypatch.setattr(module, "write_kubeconfigs", refuse)
+    (check,) = check_cluster(cluster)
+    assert check.verdict is Verdict.FAIL
+    assert status.gather(cluster).state == "unknown"
+
+
+def test_status_says_why_the_cluster_is_not_reached(cluster: ExistingCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "write_kubeconfigs", lambda _: REACHED)
+    monkeypatch.setattr(status, "kube_of", lambda _: FakeKube(version=""))
+    result = status.gather(cluster)
+    assert (result.state, result.reason) == ("unreachable", "dial tcp: no such host")
+    assert CONTEXT in result.next_step
+
+
+def test_removal_never_takes_releases_and_protection_of_others(
+    cluster: ExistingCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arc_install, "read_arc_settings", lambda _: type("Settings", (), {"name": "shop-runners"}))
+    theirs = {"kind": "Role", "metadata": {"name": "theirs-role"}}
+    ours = {"kind": "Role", "metadata": {"name": "shop-runners-role"}}
+    kube = FakeKube(releases_=("shop-runners", "theirs", "grafana"), protected_=(theirs, ours))
+    resources = Resources(deployments=(controller(OURS),), scale_sets=(set_of(OURS), scale_set("theirs", owned=False)))
+    delete = plan_removal(cluster, resources, kube)["delete"]  # type: ignore[arg-type]
+    assert delete["releases"] == ["shop-runners"]
+    assert delete["protected"] == [ours]
+    assert not delete["controller"]
+    left = plan_removal(cluster, Resources(), kube)["delete"]  # type: ignore[arg-type]
+    assert left["releases"] == ["shop-runners"], "a release that the API refused has no scale set"
