@@ -96,6 +96,12 @@ EDITS = (
         moved_to="mise.toml",
     ),
     Edit(
+        "tool in `mise.toml`",
+        "mise.toml",
+        appended('\n[tasks.team]\nrun = "true"\n'),
+        '\n[tasks.team]\nrun = "true"\n',
+    ),
+    Edit(
         "version in `runner/tools.toml`",
         "runner/tools.toml",
         replaced('version = "1.27.2"', 'version = "1.26.9"'),
