@@ -115,6 +115,8 @@ def test_refusal_of_github_ends_the_installation_with_its_cause(
 
 
 def test_wrong_installation_is_told_apart_from_a_wrong_key(environment: Generated, key: Key) -> None:
+    if traces(environment):  # what is registered already needs neither
+        environment.just("--yes", "delete-arc")
     write_dotenv(environment, GITHUB_APP_INSTALLATION_ID="9999")
     done = environment.envkit("install-arc", expect=1)
     assert "GITHUB_APP_INSTALLATION_ID" in done.stderr

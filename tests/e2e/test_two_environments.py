@@ -104,10 +104,10 @@ def test_runners_of_both_stand_beside_each_other_and_each_takes_its_own_jobs(
     for environment, other, name in zip(with_runners, reversed(with_runners), names, strict=True):
         base = image_name(environment, push_hello(environment))
         output = github.run_job(
+            "echo on $HOSTNAME\n"
             f"echo 'FROM {base}' >Dockerfile\n"
             "buildctl build --frontend=dockerfile.v0 --local=context=. --local=dockerfile=. "
-            f"--output=type=image,name=$REGISTRY/{name}:1,push=true\n"
-            "echo on $HOSTNAME",
+            f"--output=type=image,name=$REGISTRY/{name}:1,push=true",
             label=name,
         )
         assert f"on {name}-" in output
