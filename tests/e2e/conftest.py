@@ -34,7 +34,7 @@ class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it carries no types
         return "github" if file in _WITH_GITHUB else file
 
 
-@pytest.hookimpl
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile | None:
     """Takes the place of pytest-xdist's `--dist loadfile`."""
     return _ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
