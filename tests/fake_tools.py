@@ -6,12 +6,12 @@ import http.server
 import io
 import json
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from loopback_server import serving
 
 from envkit import consent, install, localhost_names, mise, paths, process, tool_versions
 from envkit.progress import Steps
@@ -189,16 +189,9 @@ def web_server() -> Iterator[WebServer]:
         def log_message(self, *_: object) -> None:
             """Says nothing."""
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    served.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with serving(Handler) as host:
+        served.url = f"http://{host}"
         yield served
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import http.server
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from loopback_server import serving
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -83,16 +83,8 @@ class ImageRegistry:
 def image_registry() -> Iterator[ImageRegistry]:
     """A registry that listens."""
     held = ImageRegistry()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *a: _Handler(held, *a))
-    held.host = f"127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with serving(lambda *a: _Handler(held, *a)) as held.host:
         yield held
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture

@@ -253,10 +253,11 @@ def tell_programs(root: Path = ROOT, variables: MutableMapping[str, str] = os.en
 
     What a person has set in the shell about certificates stays. A file that is wrong is left to those who report it.
     """
+    values = _dotenv(root)
     with suppress(UserError):
-        variables.update(read_own_proxies(root).variables(_LOCAL))
+        variables.update(read_proxies(values).variables(_LOCAL))
     with suppress(UserError):
-        path = ca_bundle_file(_dotenv(root), root)
+        path = ca_bundle_file(values, root)
         if path and path.is_file() and "SSL_CERT_FILE" not in variables and (trusted := _combined(path, root)):
             variables["SSL_CERT_FILE"] = str(trusted)
             variables.setdefault("NODE_EXTRA_CA_CERTS", str(path))

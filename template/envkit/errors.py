@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 TIMED_OUT = 124
 """Exit status of a tool that was ended because it took too long, as `timeout` of GNU coreutils has it."""
 
@@ -42,3 +47,11 @@ class CommandFailedError(UserError):
         super().__init__(what, output, next_step)
         self.status = status
         self.output = output
+
+
+def validation_problems(error: ValidationError) -> str:
+    """What a model found wrong, a line for each place."""
+    return "\n".join(
+        f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].removeprefix('Value error, ')}"
+        for problem in error.errors()
+    )

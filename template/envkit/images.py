@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from envkit import buildah
 from envkit.environment import Registry
 from envkit.registry import has_image, move_tag, require_answer
 
@@ -102,11 +103,7 @@ class OwnImages:
 
 
 def push_command(builder: str, reference: str, *, plain_http: bool) -> list[str]:
-    """The command that puts a local image under its own name into a registry; `builder` says who has it.
-
-    Docker knows by itself (its daemon's `insecure-registries`) which registries speak plain HTTP.
-    """
+    """The command that puts a local image under its own name into a registry; `builder` says who has it."""
     if builder == "docker":
         return ["docker", "push", reference]
-    verify = ["--tls-verify=false"] if plain_http else []
-    return ["buildah", "push", *verify, reference, f"docker://{reference}"]
+    return buildah.push_command(reference, reference, plain_http=plain_http)

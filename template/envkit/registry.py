@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from envkit import buildah
 from envkit.corporate_network import CA_PATH_IN_NODES, proxy_variables, read_own_ca_bundle
 from envkit.engine import CLUSTER_LABEL, ROLE_LABEL, docker, inspect, write_file
 from envkit.environment import SHARED_LABEL, Environment, Registry
@@ -21,12 +22,16 @@ from envkit.process import capture, find_tool, stream
 if TYPE_CHECKING:
     from envkit.images import Images
 
+MANIFEST_KINDS = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+"""Media types of what a registry keeps under a tag."""
+
 _TIMEOUT = 2.0
 _CATALOG_PAGE = 1000
-_MANIFESTS = (
-    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json,"
-    " application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
-)
 _DATA = "/var/lib/registry"
 _PROXY_KEYS = ("remoteURL", "username", "password")
 
@@ -207,8 +212,7 @@ def push(image: str, images: Images, on_line: Callable[[str], None]) -> str:
                 with suppress(UserError):  # a tag too many is no reason to fail, nor to hide a failure
                     docker("rmi", reference, timeout=60)
     elif _buildah_has(image):
-        verify = ["--tls-verify=false"] if images.plain_http else []
-        stream(["buildah", "push", *verify, image, f"docker://{reference}"], on_line)
+        stream(buildah.push_command(image, reference, plain_http=images.plain_http), on_line)
     else:
         raise UserError(
             f"There is no local image {image}.",
@@ -244,7 +248,7 @@ def _manifest(
             method,
             f"/v2/{name}/manifests/{tag}",
             body,
-            {"Accept": _MANIFESTS} | ({"Content-Type": kind} if kind else {}),
+            {"Accept": ", ".join(MANIFEST_KINDS)} | ({"Content-Type": kind} if kind else {}),
         )
     except OSError as error:
         raise UserError(

@@ -23,14 +23,8 @@ from urllib.request import Request, urlopen
 
 from envkit.errors import UserError
 from envkit.mirrors import DOCKER_HUB, split_host
+from envkit.registry import MANIFEST_KINDS
 from envkit.registry_login import login_of
-
-MANIFEST_KINDS = (
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-)
 
 _HUB_API = "registry-1.docker.io"
 _SECONDS = 30.0

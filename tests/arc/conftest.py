@@ -12,9 +12,12 @@ import pytest
 from copier import run_copy
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from proxies import no_proxy_of_this_machine
 
 from envkit.arc.settings import ArcSettings, read_arc_settings
 from envkit.config import read_environment
+
+__all__ = ["no_proxy_of_this_machine"]
 
 Settings = Callable[..., ArcSettings]
 

@@ -11,20 +11,13 @@ import pytest
 import yaml
 from arc.conftest import Settings, write_dotenv
 from certificates import new_authority
+from proxies import PASSWORD, PROXY
 
 from envkit.arc.corporate import secret_manifests
 from envkit.config import read_environment
 from envkit.corporate_network import CA_PATH_IN_NODES, read_own_proxies
 
-PASSWORD = "secret%2Fof%40jo"
-PROXY = f"http://jo:{PASSWORD}@proxy.example.com:3128"
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+pytestmark = pytest.mark.usefixtures("no_proxy_of_this_machine")
 
 
 def _containers(values: Any) -> list[dict[str, Any]]:

@@ -150,16 +150,6 @@ def tls_registry(authority: Authority, host: str, image: str, folder: Path) -> I
         docker("rm", "--force", "--volumes", name, check=False)
 
 
-def push(image: str, registry: TlsRegistry, name: str) -> None:
-    """Puts an image of Docker's into a registry, whose certificate Docker does not check on this machine."""
-    reference = f"127.0.0.1:{registry.port}/{name}"
-    docker("tag", image, reference)
-    try:
-        docker("push", reference)
-    finally:
-        docker("rmi", reference)
-
-
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -37,6 +37,15 @@ def docker(*arguments: str, check: bool = True, stdin: str | None = None) -> str
     return done.stdout.strip()
 
 
+def push(image: str, reference: str) -> None:
+    """Puts an image of Docker's into a registry under another name, which Docker forgets afterwards."""
+    docker("tag", image, reference)
+    try:
+        docker("push", reference)
+    finally:
+        docker("rmi", reference)
+
+
 def inspect(kind: str, name: str) -> dict[str, Any] | None:
     """Docker's description of a container, network, volume or image; None where there is none."""
     found: list[dict[str, Any]] = json.loads(docker(kind, "inspect", name, check=False) or "[]")

@@ -19,7 +19,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from e2e.machine import docker, free_ports, wait_until
+from e2e.machine import docker, free_ports, push, wait_until
 
 HOST = "localhost"
 
@@ -41,12 +41,7 @@ class Mirror:
 
     def push(self, image: str, path: str) -> None:
         """Puts an image of the engine into it, under this path and tag."""
-        name = f"{self.host}/{path}"
-        docker("tag", image, name)
-        try:
-            docker("push", "--quiet", name)
-        finally:
-            docker("rmi", name)
+        push(image, f"{self.host}/{path}")
 
     def digest(self, name: str) -> str:
         """The digest that it has for an image's name, which begins with its host."""

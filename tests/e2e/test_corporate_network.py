@@ -20,9 +20,9 @@ import pytest
 import yaml
 from certificates import new_authority
 from e2e.conftest import NewEnvironment
-from e2e.corporate_site import ForwardProxy, TlsRegistry, forward_proxy, push, tls_registry
+from e2e.corporate_site import ForwardProxy, TlsRegistry, forward_proxy, tls_registry
 from e2e.generated import Finished, Generated
-from e2e.machine import docker, inspect, skip_without, wait_until
+from e2e.machine import docker, inspect, push, skip_without, wait_until
 from e2e.workload import HELLO_IMAGE, image_name, pull, push_hello
 from jsonc import parse
 
@@ -81,8 +81,8 @@ def site(new_environment: NewEnvironment, tmp_path_factory: pytest.TempPathFacto
         tls_registry(stranger, STRANGER, registry_image, folder / "stranger") as foreign,
     ):
         proxy.routes = {COMPANY: company.port, STRANGER: foreign.port}
-        push(HELLO_IMAGE, company, hello)
-        push(HELLO_IMAGE, foreign, hello)
+        for registry in (company, foreign):
+            push(HELLO_IMAGE, f"127.0.0.1:{registry.port}/{hello}")  # whose certificate Docker does not check there
         mirrors = yaml.safe_load(config["registries"]["config"])
         mirrors["mirrors"] |= {host: {"endpoint": [f"https://{host}"]} for host in (COMPANY, STRANGER)}
         local = {"registries": {"config": yaml.safe_dump(mirrors)}}

@@ -20,7 +20,7 @@ import yaml
 from e2e.arc_lab import GitHub, Key, arc_answers, require_lab, write_dotenv, write_key
 from e2e.conftest import NewEnvironment
 from e2e.generated import Generated
-from e2e.machine import docker, free_ports
+from e2e.machine import docker, free_ports, push
 
 from envkit.runner.image import describe
 
@@ -113,11 +113,7 @@ def environment(new_environment: NewEnvironment, company: Company, ansible: Path
     made.merged_kubeconfig.write_text(_with_contexts(made.merged_kubeconfig, company.text), encoding="utf-8")
     # The image of test_runner_image takes minutes; this one has the name that the real one would have.
     reference = f"{company.registry}/team/{describe(made.root).tagged}"
-    docker("tag", image, reference)
-    try:
-        docker("push", reference)
-    finally:
-        docker("rmi", reference)
+    push(image, reference)
     write_dotenv(made)
     write_key(made, key)
     return made

@@ -20,7 +20,7 @@ from e2e.generated import (
     original_foreign_entries,
     original_foreign_kubeconfig,
 )
-from e2e.machine import docker, free_ports, inspect, skip_without
+from e2e.machine import docker, free_ports, inspect, push, skip_without
 from e2e.workload import HELLO_IMAGE, assert_it_works, deploy, image_name, in_pod, pull, push_hello
 
 pytestmark = pytest.mark.e2e
@@ -157,9 +157,7 @@ def test_a_pushed_image_is_pulled_in_the_cluster_by_each_name(running: Generated
 
 def test_docker_pushes_to_the_registry_by_its_port(running: Generated) -> None:
     image = image_name(running, "by-docker:1", "localhost:{port}")
-    docker("tag", HELLO_IMAGE, image)
-    docker("push", image)
-    docker("rmi", image)
+    push(HELLO_IMAGE, image)
     pull(running, image)
 
 

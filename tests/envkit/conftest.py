@@ -2,5 +2,6 @@
 
 from fake_tools import machine, web
 from image_registry import other_registry, registry
+from proxies import no_proxy_of_this_machine
 
-__all__ = ["machine", "other_registry", "registry", "web"]
+__all__ = ["machine", "no_proxy_of_this_machine", "other_registry", "registry", "web"]

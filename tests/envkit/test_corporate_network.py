@@ -9,6 +9,7 @@ import pytest
 import yaml
 from certificates import new_authority
 from fake_tools import Machine
+from proxies import PASSWORD, PROXY
 from samples import K3D_YAML, sample_environment, write_repo
 
 from envkit import preflight, registry
@@ -29,15 +30,7 @@ from envkit.errors import UserError
 from envkit.process import redact
 from envkit.state import drift_between
 
-PASSWORD = "secret%2Fof%40jo"
-PROXY = f"http://jo:{PASSWORD}@proxy.example.com:3128"
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+pytestmark = pytest.mark.usefixtures("no_proxy_of_this_machine")
 
 
 def _shop(folder: Path, dotenv: str = f"HTTPS_PROXY={PROXY}\nNO_PROXY=.example.com\n") -> Environment:

@@ -86,7 +86,7 @@ def install(cluster: Cluster, steps: Steps, *, verify: bool, assume_yes: bool, a
         kube, controller = find_controller(cluster)
         if controller:
             settings = ownership.adopted(settings, controller)
-        plan, before = _plan_install(cluster, settings, kube, verify=verify, adopt=adopt)
+        plan, before = _plan_install(cluster, settings, kube, verify=verify, adopt=adopt, is_ours=controller is None)
     if plan["replace"]:
         _confirm_replacement(plan, before, assume_yes=assume_yes)
     started = datetime.now(UTC)
@@ -167,7 +167,7 @@ def plan_for_ansible(cluster: Cluster, purpose: Literal["install", "delete", "em
     settings = read_arc_settings(cluster)
     if controller:
         settings = ownership.adopted(settings, controller)
-    plan, _ = _plan_install(cluster, settings, kube, verify=False, adopt=False)
+    plan, _ = _plan_install(cluster, settings, kube, verify=False, adopt=False, is_ours=controller is None)
     return {**plan, "called_by_envkit": False}
 
 
@@ -222,7 +222,7 @@ def _removed_parts(delete: Mapping[str, Any]) -> list[str]:
 
 
 def _plan_install(
-    cluster: Cluster, settings: ArcSettings, kube: Kube, *, verify: bool, adopt: bool
+    cluster: Cluster, settings: ArcSettings, kube: Kube, *, verify: bool, adopt: bool, is_ours: bool
 ) -> tuple[dict[str, Any], ArcState]:
     problems, resources = find_problems(cluster, settings, kube, verify=verify, adopt=adopt)
     if problems:
@@ -238,7 +238,7 @@ def _plan_install(
         raise outdated(before)
     kept = None if replace or parked else present
     local = settings.local
-    owned = _owned_parts(cluster, settings, kube)
+    owned = _owned_parts(cluster, settings, kube, is_ours=is_ours)
     own = {name(item) for item in resources.scale_sets if labels(item).get(OWNER_LABEL) == cluster.name}
     others = [each for each in before.others if each in own or not isinstance(cluster, ExistingCluster)]
     return {
@@ -268,8 +268,11 @@ def _plan_install(
     }, before
 
 
-def _owned_parts(cluster: Cluster, settings: ArcSettings, kube: Kube) -> dict[str, Any]:
-    """What bears our label in a cluster that others use, too; everything is ours in one that we made."""
+def _owned_parts(cluster: Cluster, settings: ArcSettings, kube: Kube, *, is_ours: bool) -> dict[str, Any]:
+    """What bears our label in a cluster that others use, too; everything is ours in one that we made.
+
+    `is_ours` says whether no other team's controller watches over the runners.
+    """
     manifests = list(settings.manifests)
     if not isinstance(cluster, ExistingCluster):
         return {
@@ -277,7 +280,6 @@ def _owned_parts(cluster: Cluster, settings: ArcSettings, kube: Kube) -> dict[st
             "runners": {"manifests": manifests, "namespaces": _NAMESPACES, "labels": {}, "restart": True},
         }
     claims = ownership.read_claims(kube, cluster.name)
-    is_ours = kube.controllers == CONTROLLER_NAMESPACE and not ownership.has_foreign_controller(kube, cluster.name)
     return {
         "controller": {
             "values": ownership.marked(dict(settings.controller_values), cluster.name),

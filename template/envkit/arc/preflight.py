@@ -24,7 +24,7 @@ from envkit.process import capture
 Problem = tuple[str, str]
 """What is wrong, and what puts it right."""
 
-_LEAST_KUBERNETES = Version("1.29")
+LEAST_KUBERNETES = Version("1.29")
 """The first in which a sidecar that restarts is on by default; BuildKit is one."""
 
 _LEAST_HELM = Version("4.0")
@@ -108,7 +108,7 @@ def _helm() -> Iterator[Problem]:
     except UserError as error:
         yield f"{error.what} {error.why}", f"{just_command()} install"
         return
-    version = _version(text)
+    version = parse_version(text)
     if version and version < _LEAST_HELM:
         yield f"Helm {version} is too old: Ansible's modules are used with Helm 4.", f"{just_command()} install"
 
@@ -120,10 +120,10 @@ def _kubernetes(cluster: Cluster, kube: Kube) -> Iterator[Problem]:
         last = (error.output.splitlines() or [error.what])[-1]
         yield f"The cluster {kube.context} does not answer: {last}", cluster.how_to_reach
         return
-    version = _version(facts["serverVersion"]["gitVersion"])
-    if version and version < _LEAST_KUBERNETES:
+    version = parse_version(facts["serverVersion"]["gitVersion"])
+    if version and version < LEAST_KUBERNETES:
         yield (
-            f"Kubernetes {version} is too old: BuildKit runs as a sidecar, which needs {_LEAST_KUBERNETES}.",
+            f"Kubernetes {version} is too old: BuildKit runs as a sidecar, which needs {LEAST_KUBERNETES}.",
             cluster.how_to_upgrade,
         )
 
@@ -185,7 +185,8 @@ def _occupied(resources: Resources, wanted: str, kube: Kube) -> Iterator[Problem
             )
 
 
-def _version(text: str) -> Version | None:
+def parse_version(text: str) -> Version | None:
+    """The version in what a tool says of itself; None where there is none."""
     match = re.search(r"v?(\d+\.\d+(\.\d+)?)", text)
     try:
         return Version(match[1]) if match else None

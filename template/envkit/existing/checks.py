@@ -6,9 +6,8 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 
-from packaging.version import InvalidVersion, Version
-
 from envkit.arc.kube import Kube, kube_of
+from envkit.arc.preflight import LEAST_KUBERNETES, parse_version
 from envkit.arc.settings import has_runners
 from envkit.errors import CommandFailedError, UserError
 from envkit.existing import ownership
@@ -18,9 +17,6 @@ from envkit.existing.problems import rights_problems
 from envkit.paths import just_command
 from envkit.preflight import Check, Verdict
 from envkit.process import find_tool
-
-_LEAST_KUBERNETES = Version("1.29")
-"""The first in which a sidecar that restarts is on by default; BuildKit is one."""
 
 
 def check_cluster(cluster: ExistingCluster) -> Iterator[Check]:
@@ -46,12 +42,11 @@ def check_cluster(cluster: ExistingCluster) -> Iterator[Check]:
 
 
 def _check_version(text: str, cluster: ExistingCluster) -> Check:
-    try:
-        version = Version(text.lstrip("v").partition("-")[0].partition("+")[0])
-    except InvalidVersion:
+    version = parse_version(text)
+    if version is None:
         return Check("Kubernetes", Verdict.WARN, f"{text} is no version that can be compared", "")
-    if has_runners() and version < _LEAST_KUBERNETES:
-        detail = f"{version} is too old: BuildKit runs as a sidecar, which needs {_LEAST_KUBERNETES}"
+    if has_runners() and version < LEAST_KUBERNETES:
+        detail = f"{version} is too old: BuildKit runs as a sidecar, which needs {LEAST_KUBERNETES}"
         return Check("Kubernetes", Verdict.FAIL, detail, cluster.how_to_upgrade)
     return Check("Kubernetes", Verdict.OK, str(version))
 

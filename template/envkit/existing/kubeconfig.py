@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import ipaddress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
 
+from envkit.corporate_network import is_loopback
 from envkit.errors import CommandFailedError, UserError
 from envkit.existing.cluster import ExistingCluster
 from envkit.files import write_private
@@ -18,6 +18,7 @@ from envkit.paths import just_command
 from envkit.process import capture
 
 _SECONDS = 15
+_UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def _config(*arguments: str) -> str:
 def _container_hints(cluster: ExistingCluster, document: dict[str, Any], server: str) -> list[str]:
     hints = []
     host = urlsplit(server).hostname or ""
-    if not cluster.container_server and _is_loopback(host):
+    if not cluster.container_server and (is_loopback(host) or host in _UNSPECIFIED):
         hints.append(
             f"Dev containers do not reach {server}: that is the container itself. Name the address that holds in them,"
             " for kind CONTAINER_API_SERVER=https://NAME-control-plane:6443, in .env, and give the container the"
@@ -102,10 +103,3 @@ def _entry(document: dict[str, Any], section: str, key: str) -> dict[str, Any]:
     entries = document.get(section) or [{}]
     found: dict[str, Any] = entries[0].setdefault(key, {})
     return found
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback or ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

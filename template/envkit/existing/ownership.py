@@ -85,11 +85,6 @@ def foreign_controllers(resources: Resources, owner: str) -> list[Resource]:
     return [item for item in resources.deployments if labels(item).get(OWNER_LABEL) != owner]
 
 
-def has_foreign_controller(kube: Kube, owner: str) -> bool:
-    """Whether the controller that watches over our runners is another team's. Raises CommandFailedError."""
-    return kube_with_controller(kube, owner)[1] is not None
-
-
 def has_own_scale_set(resources: Resources, owner: str) -> bool:
     """Whether a scale set of ours is there."""
     return any(labels(item).get(OWNER_LABEL) == owner for item in resources.scale_sets)

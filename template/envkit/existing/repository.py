@@ -6,6 +6,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 
+from envkit import buildah
 from envkit.engine import docker, inspect
 from envkit.errors import CommandFailedError, UserError
 from envkit.paths import just_command
@@ -72,8 +73,8 @@ class Repository:
         if find_tool("docker"):
             command = ["docker", "manifest", "inspect", *(["--insecure"] if self.plain_http else []), reference]
         else:
-            verify = ["--tls-verify=false"] if self.plain_http else []
-            command = ["buildah", "manifest", "inspect", *verify, f"docker://{reference}"]
+            options = buildah.registry_options(plain_http=self.plain_http)
+            command = ["buildah", "manifest", "inspect", *options, f"docker://{reference}"]
         try:
             capture(command, timeout=_SECONDS)
         except CommandFailedError as error:
@@ -98,6 +99,5 @@ class Repository:
                 with suppress(UserError):  # a tag too many is no reason to fail, nor to hide a failure
                     docker("rmi", moved, timeout=_SECONDS)
         elif find_tool("buildah"):
-            verify = ["--tls-verify=false"] if self.plain_http else []
             with suppress(CommandFailedError):  # Buildah does not have it
-                capture(["buildah", "push", *verify, own, f"docker://{moved}"], timeout=_SECONDS * 10)
+                capture(buildah.push_command(own, moved, plain_http=self.plain_http), timeout=_SECONDS * 10)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, StrictBool, ValidationError
 
 from envkit.corporate_network import read_corporate_network
 from envkit.environment import Lens
-from envkit.errors import UserError
+from envkit.errors import UserError, validation_problems
 from envkit.existing.cluster import CONSENT_VARIABLE, OWN_ADDRESSES, ExistingCluster
 from envkit.existing.repository import Repository
 from envkit.paths import ROOT
@@ -81,6 +81,4 @@ def read_existing_cluster(root: Path = ROOT) -> ExistingCluster:
 
 
 def _said(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        return "\n".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-    return str(error)
+    return validation_problems(error) if isinstance(error, ValidationError) else str(error)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from envkit.errors import UserError
+from envkit.errors import UserError, validation_problems
 from envkit.paths import ROOT, just_command
 
 Arch = Literal["amd64", "arm64"]
@@ -127,7 +127,7 @@ def read_pins(root: Path = ROOT) -> Pins:
         return Pins.model_validate(document)
     except ValidationError as error:
         is_own = _is_own(error.errors()[0]["loc"], own, known)
-        raise _not_right(path.with_name(OWN_FILE) if is_own else path, _problems(error)) from error
+        raise _not_right(path.with_name(OWN_FILE) if is_own else path, validation_problems(error)) from error
 
 
 def own_tools(root: Path = ROOT) -> dict[str, dict[str, Any]]:
@@ -195,7 +195,7 @@ def _read(model: type[_Model], path: Path, section: str) -> _Model:
     try:
         return model.model_validate(_document(path).get(section, {}))
     except ValidationError as error:
-        raise _not_right(path, _problems(error)) from error
+        raise _not_right(path, validation_problems(error)) from error
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -224,13 +224,6 @@ def _is_own(place: tuple[str | int, ...], own: dict[str, dict[str, Any]], known:
     if name not in own:
         return False
     return name not in known or keys[0] == "" or keys[0] in own[name]
-
-
-def _problems(error: ValidationError) -> str:
-    return "\n".join(
-        f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].removeprefix('Value error, ')}"
-        for problem in error.errors()
-    )
 
 
 def _not_right(path: Path, why: str) -> UserError:
