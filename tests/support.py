@@ -18,6 +18,9 @@ SCHEMAS = ROOT.parent / "shared" / "schemas"
 # Higher than any release, so that Copier takes the snapshot for the newest version.
 SNAPSHOT_TAG = "v9999.0.0"
 
+# No environment is made of these, and they are more than half of the files that Copier checks out for every version.
+UNUSED = {"bench", "docs", "tests"}
+
 CopyProject = Callable[..., Path]
 
 
@@ -39,11 +42,11 @@ def commit_all(folder: Path, message: str, tag: str | None = None) -> None:
 
 
 def copy_working_tree(destination: Path) -> None:
-    """Copy the template as it lies in the working tree, committed or not, without what Git ignores."""
+    """Copy what environments are made of as it lies in the working tree, committed or not, without what Git ignores."""
     listed = git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     for name in filter(None, listed.split("\0")):
         source, target = ROOT / name, destination / name
-        if source.is_symlink() or source.is_file():
+        if name.partition("/")[0] not in UNUSED and (source.is_symlink() or source.is_file()):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target, follow_symlinks=False)
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from support import ROOT, SNAPSHOT_TAG, commit_all, copy_working_tree, git
+from support import ROOT, SNAPSHOT_TAG, UNUSED, commit_all, copy_working_tree, git
 
 # A clone may have no tags, but it has the commits: each release is one with this subject.
 _SUBJECT = re.compile(r"release: (v\d+\.\d+\.\d+)")
@@ -31,10 +31,14 @@ def releases() -> list[Release]:
 
 
 def make_tagged_clone(folder: Path) -> Path:
-    """Clones the template, tags its releases, and commits the working tree as the newest version."""
+    """Makes a template whose versions are the releases and the working tree, of what environments are made of."""
     git(folder.parent, "clone", "--quiet", "--shared", "--no-checkout", str(ROOT), folder.name)
     for release in releases():
-        git(folder, "tag", "--force", release.tag, release.commit)
+        names = git(folder, "ls-tree", "--name-only", release.commit).splitlines()
+        git(folder, "read-tree", release.commit)
+        git(folder, "rm", "-r", "--quiet", "--cached", *UNUSED.intersection(names))
+        tree = git(folder, "write-tree").strip()
+        git(folder, "tag", "--force", release.tag, git(folder, "commit-tree", tree, "-m", release.tag).strip())
     copy_working_tree(folder)
     commit_all(folder, "the working tree", SNAPSHOT_TAG)
     return folder

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support import ROOT, SNAPSHOT_TAG, commit_all, git
-from updates.matrix import ABSENT, CONFLICT, KEPT, generate, outcomes, update
+from updates.matrix import ABSENT, CONFLICT, EDITS, KEPT, generate, outcomes, update
 from updates.releases import Release, releases
 
 RELEASES = releases()
@@ -59,12 +59,13 @@ def test_there_are_releases_to_update_from() -> None:
     assert [release.tag for release in RELEASES][:1] == ["v0.1.0"]
 
 
-# All answers from the oldest release, and from the later ones those that reach most of the files.
+# All answers from the oldest release, and from the later ones those that reach most of the files. The default ones are
+# among the environments with edits.
 CASES = [
     pytest.param(release, answers, id=f"{release.tag}-{name}")
     for release in RELEASES
     for name, answers in ANSWERS.items()
-    if release is RELEASES[0] or name in {"defaults", "everything-else"}
+    if release is RELEASES[0] or name == "everything-else"
 ]
 
 
@@ -118,13 +119,21 @@ def test_an_environment_moves_behind_mirrors_and_back(
 
 
 @every_release
-def test_no_edit_is_lost_in_silence(history: Path, tmp_path: Path, release: Release) -> None:
+def test_no_edit_is_lost_in_silence_and_the_rest_is_new(
+    history: Path, tmp_path: Path, release: Release, new_content: Callable[..., Content]
+) -> None:
     found = outcomes(history, tmp_path / "env", release)
     assert set(found.values()) <= {KEPT, CONFLICT, ABSENT}, found
     # The places that are made for edits are never touched.
     places = {kind: outcome for kind, outcome in found.items() if ".local." in kind or kind in PLACES}
     assert set(places.values()) == {KEPT}, places
     assert len(places) == 7
+    edited = {path for edit in EDITS for path in (edit.path, edit.moved_to)}
+
+    def unedited(files: Content) -> Content:
+        return {path: file for path, file in files.items() if path not in edited}
+
+    assert unedited(content(tmp_path / "env")) == unedited(new_content())
     # `.env` is in no commit, so Git could not bring it back.
     assert git(tmp_path / "env", "check-ignore", ".env").strip() == ".env"
 
