@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -117,7 +118,7 @@ def stream(
     on_line: Callable[[str], None],
     *,
     env: Mapping[str, str] | None = None,
-    stdin: str | None = None,
+    stdin: str = "",
     pass_fds: Sequence[int] = (),
     next_step: str = "",
 ) -> None:
@@ -129,30 +130,47 @@ def stream(
         CommandFailedError: It ended with a non-zero status; the error carries the last lines.
         UserError: It is not installed, or is no program for this machine.
     """
-    command = [require_tool(argv[0]), *argv[1:]]
-    last: deque[str] = deque(maxlen=_KEPT_LINES)
-    with _started(command, tool_environment(env), pass_fds) as (process, output):
-        _feed(process, stdin or "")
+    with started(argv, env=env, pass_fds=pass_fds) as tool:
+        tool.finish(stdin, on_line, next_step=next_step)
+
+
+class StartedTool:
+    """A tool that runs and waits for its standard input."""
+
+    def __init__(self, argv: Sequence[str], process: subprocess.Popen[str]) -> None:
+        self._argv = argv
+        self._process = process
+
+    def finish(self, stdin: str, on_line: Callable[[str], None], *, next_step: str = "") -> None:
+        """Gives it the input, and hands its lines over as `stream` does; raises CommandFailedError as that does."""
+        last: deque[str] = deque(maxlen=_KEPT_LINES)
+        _feed(self._process, stdin)
+        output = cast("IO[str]", self._process.stdout)  # there is one, because it was asked for
         for line in _redacted(output):
             last.append(line)
             on_line(line)
-    if process.returncode:
-        raise CommandFailedError(
-            f"`{_shown(argv)}` failed with exit status {process.returncode}.",
-            status=process.returncode,
-            output=_tail(list(last)),
-            next_step=next_step,
-        )
+        if self._process.wait():
+            raise CommandFailedError(
+                f"`{_shown(self._argv)}` failed with exit status {self._process.returncode}.",
+                status=self._process.returncode,
+                output=_tail(list(last)),
+                next_step=next_step,
+            )
 
 
 @contextmanager
-def _started(
-    command: list[str], env: dict[str, str], pass_fds: Sequence[int]
-) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+def started(
+    argv: Sequence[str], *, env: Mapping[str, str] | None = None, pass_fds: Sequence[int] = ()
+) -> Iterator[StartedTool]:
+    """Starts a tool whose input is not known yet; it is ended if it is left without `finish`.
+
+    Raises UserError where it is not installed, or is no program for this machine.
+    """
+    command = [require_tool(argv[0]), *argv[1:]]
     try:
         process = subprocess.Popen(
             command,
-            env=env,
+            env=tool_environment(env),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -162,19 +180,22 @@ def _started(
         )
     except OSError as error:
         raise _not_a_program(command[0], error) from error
-    output = cast("IO[str]", process.stdout)  # there is one, because it was asked for
-    try:
-        yield process, output
-    except BaseException:
-        # Ctrl-C reaches the tool too (same terminal); it gets a moment to end by itself.
+    pipe = cast("IO[str]", process.stdin)
+    with process:
         try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        raise
-    finally:
-        output.close()
-        process.wait()
+            yield StartedTool(argv, process)
+        except BaseException:
+            if pipe.closed:
+                # Ctrl-C reaches the tool too (same terminal); it gets a moment to end by itself.
+                try:
+                    process.wait(timeout=10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+            raise
+        finally:
+            if not pipe.closed:
+                # It waits for its input, so there is nothing to lose; as after Ctrl-C it removes its temporary files.
+                process.send_signal(signal.SIGINT)
 
 
 def _feed(process: subprocess.Popen[str], text: str) -> None:

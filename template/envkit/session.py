@@ -41,7 +41,7 @@ class Session:
         """The cluster's containers and its registry, as they are now."""
         return split(k3d_containers(), self.environment)
 
-    def k3d(self, step: Step, *arguments: str, stdin: str | None = None) -> None:
+    def k3d(self, step: Step, *arguments: str, stdin: str = "") -> None:
         """Runs k3d and shows its messages; CommandFailedError where it fails.
 
         k3d sees this environment's kubeconfig only: it would rewrite the developer's own when it deletes a cluster.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ import yaml
 from support import ROOT
 
 from envkit.arc import ansible as arc_ansible
-from envkit.arc.ansible import Recap, run_playbook
+from envkit.arc.ansible import Recap, started_playbook
 from envkit.arc.install import _RESTART_TASK, needs_replacement
 from envkit.errors import CommandFailedError
 
@@ -44,17 +47,19 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
     """Runs a program that prints this and ends with this status."""
 
     def run(text: str, status: int = 0, on_task: Callable[[str], None] = lambda _: None) -> Recap:
-        program = tmp_path / "bin" / "ansible-playbook"
+        program = tmp_path / "bin" / "python"
         program.parent.mkdir(exist_ok=True)
         (tmp_path / "text").write_text(text)
         program.write_text(
             f'#!/bin/sh\necho "$*" >{tmp_path}/arguments\n'
-            f'cp "${{3#@}}" {tmp_path}/variables\nstat -c %a "${{3#@}}" >{tmp_path}/mode\n'
-            f"cat {tmp_path}/text\nexit {status}\n"
+            f"while [ ! -e {tmp_path}/known ]; do sleep 0.01; done\n"
+            f"cat >{tmp_path}/variables\ncat {tmp_path}/text\nexit {status}\n"
         )
         program.chmod(0o755)
         monkeypatch.setattr(arc_ansible, "_VENV", tmp_path)
-        return run_playbook("install-arc", {"arc": {"name": "x"}}, on_task, next_step="again")
+        with started_playbook("install-arc") as playbook:
+            (tmp_path / "known").touch()
+            return playbook.finish({"arc": {"name": "x"}}, on_task, next_step="again")
 
     return run
 
@@ -65,8 +70,9 @@ def test_counts_and_names_of_tasks_come_from_its_output(play: Play, tmp_path: Pa
     assert play(_GOOD).changed_tasks == {"Wait"}
     assert tasks == ["Make the namespace", "Wait"]
     assert json.loads((tmp_path / "variables").read_text()) == {"arc": {"name": "x"}}
-    assert (tmp_path / "mode").read_text().strip() == "600"
-    assert not Path((tmp_path / "arguments").read_text().split("@")[1].strip()).exists()
+    safe, loader, playbook = (tmp_path / "arguments").read_text().split()
+    assert (safe, Path(playbook).name) == ("-P", "install-arc.yml")
+    assert Path(loader).is_file()
 
 
 def test_failed_task_is_named_with_its_message(play: Play) -> None:
@@ -75,6 +81,29 @@ def test_failed_task_is_named_with_its_message(play: Play) -> None:
     assert "chart not found" in error.value.why
     assert "RECAP" not in error.value.why
     assert error.value.next_step == "again"
+
+
+@pytest.mark.parametrize(("given", "status"), [('{"a": 1}', 7), ("", 1)], ids=["variables", "none"])
+def test_program_is_loaded_before_its_variables_are_known(given: str, status: int, tmp_path: Path) -> None:
+    (tmp_path / "playing.py").write_text(
+        "import sys\nprint('loaded', flush=True)\n\ndef play():\n    print(*sys.argv, sep='|')\n    return 7\n"
+    )
+    information = tmp_path / "playing-1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: playing\nVersion: 1\n")
+    (information / "entry_points.txt").write_text("[console_scripts]\nansible-playbook = playing:play\n")
+    with subprocess.Popen(
+        [sys.executable, "-P", arc_ansible._PROGRAM, "install-arc.yml"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stdout
+        assert program.stdout.readline() == "loaded\n"
+        played, _ = program.communicate(given)
+    assert played == ('ansible-playbook|install-arc.yml|--extra-vars|{"a": 1}\n' if given else "")
+    assert program.returncode == status
 
 
 @pytest.mark.parametrize(

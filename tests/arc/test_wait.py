@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -94,6 +94,17 @@ def test_listener_that_runs_for_a_moment_only_is_no_proof(clock: Clock) -> None:
     with pytest.raises(UserError, match="do not come together") as error:
         wait(FakeKube(clock, flicker, {0: [refused(sessions, "409 Conflict")]}))
     assert "Another listener" in error.value.why
+
+
+@pytest.mark.parametrize(("older", "ends"), [(0, True), (5, False)], ids=["the-listeners", "from-before"])
+def test_runner_that_the_listener_asked_for_is_proof_at_once(older: int, ends: bool, clock: Clock) -> None:
+    started = datetime.now(UTC) - timedelta(seconds=1)
+    listener, controller = copy.deepcopy(whole().pods)
+    listener["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = started.isoformat()
+    first = runner("first", ready=True)
+    first["metadata"]["creationTimestamp"] = (started - timedelta(seconds=older)).isoformat()
+    wait(FakeKube(clock, {0: lambda: whole(pods=(listener, controller), runners=(first,))}))
+    assert (clock.now == 0) is ends
 
 
 def test_without_a_minimum_no_runner_is_waited_for(clock: Clock) -> None:

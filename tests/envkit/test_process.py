@@ -13,7 +13,7 @@ import pytest
 from fake_tools import Machine
 
 from envkit.errors import TIMED_OUT, CommandFailedError, UserError
-from envkit.process import capture, find_tool, redact, require_tool, stream, tool_environment
+from envkit.process import capture, find_tool, redact, require_tool, started, stream, tool_environment
 
 KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nIBAAKC\n-----END RSA PRIVATE KEY-----"
 
@@ -220,6 +220,34 @@ def test_a_descriptor_is_handed_on(machine: Machine, tmp_path: Path) -> None:
         stream(["k3d", str(file.fileno())], lambda _: None, pass_fds=[file.fileno()])
 
     assert (tmp_path / "file").read_text(encoding="utf-8") == "inherited\n"
+
+
+def test_a_tool_works_before_its_input_is_known(machine: Machine, tmp_path: Path) -> None:
+    machine.add("k3d", f"touch {tmp_path}/works; echo warm; cat")
+    lines: list[str] = []
+
+    with started(["k3d"]) as tool:
+        _wait_for(tmp_path / "works")
+        tool.finish("input\n", lines.append)
+
+    assert lines == ["warm", "input"]
+
+
+@pytest.mark.parametrize("heeds", ["exit 0", ""], ids=["heeds-it", "ignores-it"])
+def test_a_tool_that_never_got_its_input_is_ended(heeds: str, machine: Machine, tmp_path: Path) -> None:
+    machine.add("k3d", f"trap '{heeds}' INT; touch {tmp_path}/waits; cat >{tmp_path}/got; :")
+
+    with started(["k3d"]):
+        _wait_for(tmp_path / "waits")
+
+    assert (tmp_path / "got").read_bytes() == b""
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 10
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_ctrl_c_waits_for_the_tool_to_end(machine: Machine, tmp_path: Path) -> None:

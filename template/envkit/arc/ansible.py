@@ -6,19 +6,21 @@ import json
 import os
 import re
 import subprocess
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from envkit.errors import CommandFailedError, UserError
 from envkit.paths import ROOT, just_command
-from envkit.process import stream
+from envkit.process import StartedTool, started
 from envkit.tool_versions import ansible_python_pin, tool_statuses
 
 _FOLDER = ROOT / "ansible"
 _VENV = ROOT / ".venv-ansible"
 _REQUIREMENTS = _FOLDER / "requirements.txt"
+_PROGRAM = Path(__file__).with_name("loaded_playbook.py")
 
 
 @dataclass(frozen=True)
@@ -58,33 +60,32 @@ def prepare_ansible() -> None:
         raise UserError("Ansible could not be installed.", "The lines above say why.", f"{just_command()} install-arc")
 
 
-def run_playbook(name: str, variables: Mapping[str, Any], on_task: Callable[[str], None], *, next_step: str) -> Recap:
-    """Runs a playbook; returns what it has done.
+class StartedPlaybook:
+    """A playbook that waits for its variables."""
 
-    Args:
-        name: The playbook, without `.yml`.
-        variables: Extra variables; they go through a file, and no credential may be among them.
-        on_task: Gets the name of each task as it begins.
-        next_step: What the person should do if it fails.
+    def __init__(self, tool: StartedTool) -> None:
+        self._tool = tool
 
-    Raises:
-        CommandFailedError: A task failed; the error carries its message.
-    """
-    program = _VENV / "bin" / "ansible-playbook"
-    lines: list[str] = []
+    def finish(self, variables: Mapping[str, Any], on_task: Callable[[str], None], *, next_step: str) -> Recap:
+        """Lets it go on; returns what it has done.
 
-    def see(line: str) -> None:
-        lines.append(line)
-        if task := _task(line):
-            on_task(task)
+        Args:
+            variables: Extra variables, among which no credential may be.
+            on_task: Gets the name of each task as it begins.
+            next_step: What the person should do if it fails.
 
-    # Made with mode 0600.
-    with tempfile.NamedTemporaryFile("w", suffix=".json", prefix="envkit-arc-", encoding="utf-8") as file:
-        json.dump(variables, file)
-        file.flush()
-        env = {"ANSIBLE_CONFIG": str(_FOLDER / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
+        Raises:
+            CommandFailedError: A task failed; the error carries its message.
+        """
+        lines: list[str] = []
+
+        def see(line: str) -> None:
+            lines.append(line)
+            if task := _task(line):
+                on_task(task)
+
         try:
-            stream([str(program), str(_FOLDER / f"{name}.yml"), "--extra-vars", f"@{file.name}"], see, env=env)
+            self._tool.finish(json.dumps(variables), see)
         except CommandFailedError as error:
             raise CommandFailedError(
                 f"Ansible could not carry out the task: {_failed_task(lines)}.",
@@ -92,7 +93,17 @@ def run_playbook(name: str, variables: Mapping[str, Any], on_task: Callable[[str
                 output=_message(lines),
                 next_step=next_step,
             ) from error
-    return _recap(lines)
+        return _recap(lines)
+
+
+@contextmanager
+def started_playbook(name: str) -> Iterator[StartedPlaybook]:
+    """Starts a playbook, named without `.yml`, so that Ansible is loaded when its variables are known."""
+    # -P: beside the program lies a module called ansible, which is not the one that it needs.
+    argv = [str(_VENV / "bin" / "python"), "-P", str(_PROGRAM), str(_FOLDER / f"{name}.yml")]
+    env = {"ANSIBLE_CONFIG": str(_FOLDER / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
+    with started(argv, env=env) as tool:
+        yield StartedPlaybook(tool)
 
 
 def _task(line: str) -> str:

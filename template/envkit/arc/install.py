@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from envkit.arc.ansible import prepare_ansible, run_playbook
+from envkit.arc.ansible import prepare_ansible, started_playbook
 from envkit.arc.causes import error_lines, find_cause
 from envkit.arc.kube import CONTROLLER_SELECTOR, Kube, Resource, Resources, kube_of, labels, name, namespace
 from envkit.arc.preflight import find_problems, refusal
@@ -82,25 +82,25 @@ def install(cluster: Cluster, steps: Steps, *, verify: bool, assume_yes: bool, a
     """
     settings = read_arc_settings(cluster)
     prepare_ansible()
-    with steps.step("Checking credentials, settings, cluster and image"):
-        kube, controller = find_controller(cluster)
-        if controller:
-            settings = ownership.adopted(settings, controller)
-        plan, before = _plan_install(cluster, settings, kube, verify=verify, adopt=adopt, is_ours=controller is None)
-    if plan["replace"]:
-        _confirm_replacement(plan, before, assume_yes=assume_yes)
-    started = datetime.now(UTC)
-    with steps.step("Installing the controller and the runners") as step:
-        recap = run_playbook(
-            "install-arc",
-            {"arc_preflight_facts": plan, "confirmed": True},
-            step.note,
-            next_step=f"{just_command()} install-arc",
-        )
+    with started_playbook("install-arc") as playbook:
+        with steps.step("Checking credentials, settings, cluster and image"):
+            kube, controller = find_controller(cluster)
+            if controller:
+                settings = ownership.adopted(settings, controller)
+            plan, before = _plan_install(
+                cluster, settings, kube, verify=verify, adopt=adopt, is_ours=controller is None
+            )
+        if plan["replace"]:
+            _confirm_replacement(plan, before, assume_yes=assume_yes)
+        since = datetime.now(UTC)
+        with steps.step("Installing the controller and the runners") as step:
+            recap = playbook.finish(
+                {"arc_preflight_facts": plan, "confirmed": True}, step.note, next_step=f"{just_command()} install-arc"
+            )
     with steps.step("Waiting for GitHub, the listener and the first runner") as step:
         # The old listener may run on with the old credentials for a while.
         settle = _SETTLE_SECONDS if _RESTART_TASK in recap.changed_tasks else 0
-        state = wait_until_ready(kube, settings.name, since=started, on_state=step.note, settle=settle)
+        state = wait_until_ready(kube, settings.name, since=since, on_state=step.note, settle=settle)
     return Installed(state, recap.changed)
 
 
@@ -134,24 +134,25 @@ def remove(cluster: Cluster, steps: Steps, *, force: bool) -> Removed:
     """
     require_runners()
     prepare_ansible()
-    with steps.step("Looking at what is there"):
-        kube, _ = find_controller(cluster)
-        if not kube.has_traces():
-            return Removed()
-        resources = kube.resources()
-        plan = plan_removal(cluster, resources, kube)
-        state = assess(resources, read_arc_settings(cluster).name)
-    if not force and not isinstance(cluster, ExistingCluster):
-        _refuse_foreign(kube)
-    if busy := state.count("busy"):
-        steps.say(f"Runners with a job: {busy}. GitHub lets them go when it is done.")
-    started = datetime.now(UTC)
-    words = _removed_parts(plan["delete"])
-    with steps.step(f"Removing {', '.join(['runners', *words])}") as step:
-        try:
-            recap = run_playbook("delete-arc", {"arc_preflight_facts": plan, "force": force}, step.note, next_step="")
-        except CommandFailedError as error:
-            raise _not_removed(kube, error, started) from error
+    with started_playbook("delete-arc") as playbook:
+        with steps.step("Looking at what is there"):
+            kube, _ = find_controller(cluster)
+            if not kube.has_traces():
+                return Removed()
+            resources = kube.resources()
+            plan = plan_removal(cluster, resources, kube)
+            state = assess(resources, read_arc_settings(cluster).name)
+        if not force and not isinstance(cluster, ExistingCluster):
+            _refuse_foreign(kube)
+        if busy := state.count("busy"):
+            steps.say(f"Runners with a job: {busy}. GitHub lets them go when it is done.")
+        since = datetime.now(UTC)
+        words = _removed_parts(plan["delete"])
+        with steps.step(f"Removing {', '.join(['runners', *words])}") as step:
+            try:
+                recap = playbook.finish({"arc_preflight_facts": plan, "force": force}, step.note, next_step="")
+            except CommandFailedError as error:
+                raise _not_removed(kube, error, since) from error
     return Removed(tuple(plan["delete"]["releases"]), tuple(words), recap.changed > 0)
 
 
@@ -195,9 +196,7 @@ def plan_removal(cluster: Cluster, resources: Resources, kube: Kube) -> dict[str
     if is_existing:
         protected = [item for item in protected if str(name(item)).startswith(tuple(releases) or "/")]
     return {
-        "called_by_envkit": True,
-        "kubeconfig": str(kube.kubeconfig),
-        "context": kube.context,
+        **_place(kube),
         "delete": {
             "releases": releases,
             "protected": protected,
@@ -209,6 +208,11 @@ def plan_removal(cluster: Cluster, resources: Resources, kube: Kube) -> dict[str
             ),
         },
     }
+
+
+def _place(kube: Kube) -> dict[str, Any]:
+    """Where a playbook works, and for whom."""
+    return {"called_by_envkit": True, "kubeconfig": str(kube.kubeconfig), "context": kube.context}
 
 
 def _removed_parts(delete: Mapping[str, Any]) -> list[str]:
@@ -227,11 +231,11 @@ def _plan_install(
     problems, resources = find_problems(cluster, settings, kube, verify=verify, adopt=adopt)
     if problems:
         raise refusal(problems)
-    removal = plan_removal(cluster, resources, kube)
     before = assess(resources, settings.name)
     present = before.scale_set
     replace = needs_replacement(before.controller.version, settings.version)
-    if replace and not removal["delete"]["controller"]:
+    place = plan_removal(cluster, resources, kube) if replace else _place(kube)
+    if replace and not place["delete"]["controller"]:
         raise _cannot_replace(before.controller.version, settings.version)
     parked = present if present and present.phase == "Outdated" else None
     if parked and parked.image == settings.image:
@@ -242,7 +246,7 @@ def _plan_install(
     own = {name(item) for item in resources.scale_sets if labels(item).get(OWNER_LABEL) == cluster.name}
     others = [each for each in before.others if each in own or not isinstance(cluster, ExistingCluster)]
     return {
-        **removal,
+        **place,
         "version": settings.version,
         "installed": before.controller.version,
         "replace": replace,

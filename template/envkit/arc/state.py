@@ -144,6 +144,17 @@ class ArcState:
             return False
         return self.scale_set.minimum == 0 or self.count("idle") + self.count("busy") > 0
 
+    @property
+    def listener_has_session(self) -> bool:
+        """Whether GitHub has let the listener in for certain: a runner waits that is no older than it.
+
+        Only the listener sets how many runners there are, and it does so once it has a session: the controller makes
+        every set of runners with none (`newEphemeralRunnerSet` in actions/actions-runner-controller).
+        """
+        return self.listener.running and any(
+            runner.phase in ("idle", "busy") and runner.seconds <= self.listener.seconds for runner in self.runners
+        )
+
 
 def assess(resources: Resources, wanted: str, *, now: datetime | None = None) -> ArcState:
     """Works out the state of the scale set `wanted`."""

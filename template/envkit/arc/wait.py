@@ -84,7 +84,7 @@ def _is_proven(state: ArcState, well_for: float, settle: float) -> bool:
     """
     if settle:
         return min(well_for, state.controller.seconds) >= settle
-    return max(well_for, state.listener.seconds) >= _PROOF_SECONDS
+    return state.listener_has_session or max(well_for, state.listener.seconds) >= _PROOF_SECONDS
 
 
 class _Watch:
