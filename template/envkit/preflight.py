@@ -22,6 +22,7 @@ from envkit.observation import Observation
 from envkit.ownership import clashes
 from envkit.paths import ROOT, just_command
 from envkit.ports import change_hint, free_port_for, is_busy, is_own_address, owner_of
+from envkit.wording import counted
 
 _MEMORY_BASE, _MEMORY_AGENT = 2 * 2**30, 2**29
 _INOTIFY = {"max_user_instances": 512, "max_user_watches": 65536}
@@ -213,8 +214,8 @@ def check_config(environment: Environment) -> Check:
         k3d_input(environment)
     except UserError as error:
         return Check("k3d.yaml", Verdict.FAIL, f"{error.what} {error.why}", error.next_step)
-    servers = "1 server" if environment.servers == 1 else f"{environment.servers} servers"
-    return Check("k3d.yaml", Verdict.OK, f"{servers}, {environment.agents} agents, {environment.image}")
+    nodes = f"{counted(environment.servers, 'server')}, {counted(environment.agents, 'agent')}"
+    return Check("k3d.yaml", Verdict.OK, f"{nodes}, {environment.image}")
 
 
 def check_corporate_network(environment: Environment, root: Path = ROOT) -> list[Check]:
@@ -244,7 +245,7 @@ def _check_authorities(bundle: CaBundle) -> Check:
     if expired:
         return Check("CA bundle", Verdict.WARN, f"{bundle.path}: expired: {describe(expired)}", renew)
     if expiring:
-        return Check("CA bundle", Verdict.WARN, f"{bundle.path}: expire soon: {describe(expiring)}", renew)
+        return Check("CA bundle", Verdict.WARN, f"{bundle.path}: about to expire: {describe(expiring)}", renew)
     return Check("CA bundle", Verdict.OK, f"{bundle.path}: {describe(bundle.authorities)}")
 
 

@@ -15,6 +15,7 @@ from envkit.session import Session
 from envkit.shared_registry import other_clusters, registry_lock
 from envkit.verified import forget_verified
 from envkit.volume_users import withdraw
+from envkit.wording import counted
 
 _SECONDS = 60
 
@@ -46,7 +47,7 @@ def delete(session: Session, *, registry_data: bool) -> list[str]:
                 # and that container could never be started again.
                 remove_containers(container.name for container in (*nodes, doomed) if container)
                 if nodes:
-                    removed.append(f"cluster {environment.cluster} ({len(nodes)} containers)")
+                    removed.append(f"cluster {environment.cluster} ({counted(len(nodes), 'container')})")
                 if doomed:
                     removed.append(f"registry container {doomed.name}")
         removed += remove_volume(environment.image_volume)

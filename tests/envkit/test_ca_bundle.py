@@ -103,7 +103,7 @@ def _check(folder: Path, *authorities: Authority) -> preflight.Check:
     ("days", "verdict", "word"),
     [
         ((90,), Verdict.OK, "CN=Example"),
-        ((90, 5), Verdict.WARN, "expire soon"),
+        ((90, 5), Verdict.WARN, "about to expire: "),
         ((90, -1), Verdict.WARN, "expired"),
         ((-1, -2), Verdict.FAIL, "all have expired"),
     ],

@@ -62,3 +62,4 @@ def test_the_load_balancer_leads_to_all_servers(
 
 def test_doctor_says_how_many_there_are(shop: Environment) -> None:
     assert preflight.check_config(shop).detail.startswith("3 servers, 2 agents, ")
+    assert preflight.check_config(replace(shop, servers=1, agents=1)).detail.startswith("1 server, 1 agent, ")

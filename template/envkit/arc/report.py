@@ -10,6 +10,7 @@ from envkit.arc.kube import CONTROLLER_SELECTOR, LISTENER_SELECTOR, Kube
 from envkit.arc.state import ArcState, Part
 from envkit.paths import just_command
 from envkit.report import new_table, plain, print_report
+from envkit.wording import counted
 
 _PHASES = ("idle", "busy", "starting", "ending", "failed", "outdated")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -94,5 +95,5 @@ def _part_line(part: Part) -> str:
     if not part.pod and not part.version:
         return "[dim]not installed[/]"
     word = "[green]running[/]" if part.running else "[yellow]not running[/]"
-    restarts = f"{part.restarts} restarts" if part.restarts else ""
+    restarts = counted(part.restarts, "restart") if part.restarts else ""
     return "  ".join(filter(None, (part.pod, word, part.version, restarts, plain(part.detail))))
