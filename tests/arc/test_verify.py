@@ -4,31 +4,43 @@ from __future__ import annotations
 
 import http.server
 import json
-import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from arc.conftest import Settings, write_dotenv
+from loopback_server import serving
 
 from envkit.arc import verify as arc_verify
 from envkit.arc.verify import verify_credentials
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Answers each path with what `answers` says: a status and a body."""
+@dataclass
+class GitHub:
+    """Answers each path with a status and a body.
 
-    answers: dict[str, tuple[int, dict[str, Any]]]
-    seen: list[tuple[str, str]]
+    Attributes:
+        address: Its host and port.
+        answers: What it answers, by path.
+        seen: Each path that was asked for, with the credentials.
+    """
+
+    address: str = ""
+    answers: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    seen: list[tuple[str, str]] = field(default_factory=list)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
+    def __init__(self, github: GitHub, *arguments: Any) -> None:
+        self._github = github
+        super().__init__(*arguments)
+
     def do_POST(self) -> None:
-        server = self.server
-        assert isinstance(server, Server)
-        server.seen.append((self.path, self.headers["Authorization"]))
-        status, body = server.answers.get(self.path, (404, {}))
+        self._github.seen.append((self.path, self.headers["Authorization"]))
+        status, body = self._github.answers.get(self.path, (404, {}))
         data = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
@@ -44,31 +56,27 @@ GOOD = {"token": "ghs_1", "permissions": {"organization_self_hosted_runners": "w
 
 
 @pytest.fixture
-def server(root: Path) -> Iterator[Server]:
-    server = Server(("127.0.0.1", 0), _Handler)
-    server.seen = []
-    server.answers = {
-        ACCESS: (201, GOOD),
-        "/api/v3/orgs/Shop/actions/runners/registration-token": (201, {"token": "x"}),
-        "/api/v3/repos/Shop/app/actions/runners/registration-token": (201, {"token": "x"}),
-    }
-    write_dotenv(root, GITHUB_CONFIG_URL=f"http://127.0.0.1:{server.server_port}/Shop")
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def github(root: Path) -> Iterator[GitHub]:
+    github = GitHub(
+        answers={
+            ACCESS: (201, GOOD),
+            "/api/v3/orgs/Shop/actions/runners/registration-token": (201, {"token": "x"}),
+            "/api/v3/repos/Shop/app/actions/runners/registration-token": (201, {"token": "x"}),
+        }
+    )
+    with serving(partial(_Handler, github)) as github.address:
+        write_dotenv(root, GITHUB_CONFIG_URL=f"http://{github.address}/Shop")
+        yield github
 
 
 def found(settings: Settings) -> list[str]:
     return [f"{what} {fix}" for what, fix in verify_credentials(settings())]
 
 
-def test_good_credentials_have_no_problem(server: Server, settings: Settings) -> None:
+def test_good_credentials_have_no_problem(github: GitHub, settings: Settings) -> None:
     assert found(settings) == []
-    assert [path for path, _ in server.seen] == list(server.answers)[:2]
-    assert server.seen[1][1] == "Bearer ghs_1"
+    assert [path for path, _ in github.seen] == list(github.answers)[:2]
+    assert github.seen[1][1] == "Bearer ghs_1"
 
 
 @pytest.mark.parametrize(
@@ -80,12 +88,12 @@ def test_good_credentials_have_no_problem(server: Server, settings: Settings) ->
 )
 @pytest.mark.parametrize("granted", ["read", None])
 def test_missing_permission_is_named(
-    path: str, permission: str, named: str, granted: str | None, root: Path, server: Server, settings: Settings
+    path: str, permission: str, named: str, granted: str | None, root: Path, github: GitHub, settings: Settings
 ) -> None:
-    write_dotenv(root, GITHUB_CONFIG_URL=f"http://127.0.0.1:{server.server_port}/{path}")
+    write_dotenv(root, GITHUB_CONFIG_URL=f"http://{github.address}/{path}")
     assert found(settings) == []
     permissions = {**GOOD["permissions"], permission: granted}  # type: ignore[dict-item]
-    server.answers[ACCESS] = (201, {**GOOD, "permissions": permissions})
+    github.answers[ACCESS] = (201, {**GOOD, "permissions": permissions})
     problem = found(settings)
     assert len(problem) == 1
     assert named in problem[0]
@@ -93,24 +101,24 @@ def test_missing_permission_is_named(
 
 
 @pytest.mark.parametrize(("status", "told"), [(401, "App's key"), (404, "no such installation"), (403, "suspended")])
-def test_refused_app_is_explained(status: int, told: str, server: Server, settings: Settings) -> None:
-    server.answers[ACCESS] = (status, {})
+def test_refused_app_is_explained(status: int, told: str, github: GitHub, settings: Settings) -> None:
+    github.answers[ACCESS] = (status, {})
     assert [told in line for line in found(settings)] == [True]
 
 
-def test_refused_registration_is_explained(server: Server, settings: Settings) -> None:
-    server.answers["/api/v3/orgs/Shop/actions/runners/registration-token"] = (403, {})
+def test_refused_registration_is_explained(github: GitHub, settings: Settings) -> None:
+    github.answers["/api/v3/orgs/Shop/actions/runners/registration-token"] = (403, {})
     assert ["permission is missing" in line for line in found(settings)] == [True]
 
 
 def test_token_is_used_as_it_is(
-    root: Path, server: Server, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    root: Path, github: GitHub, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = f"http://127.0.0.1:{server.server_port}/Shop"
+    url = f"http://{github.address}/Shop"
     write_dotenv(root, GITHUB_APP_ID="", GITHUB_APP_INSTALLATION_ID="", GITHUB_TOKEN="ghp_2", GITHUB_CONFIG_URL=url)
     monkeypatch.setattr(arc_verify, "read_token", lambda: "ghp_2")
     assert found(settings) == []
-    assert [header for _, header in server.seen] == ["Bearer ghp_2"]
+    assert [header for _, header in github.seen] == ["Bearer ghp_2"]
 
 
 def test_github_that_does_not_answer_is_said(root: Path, settings: Settings) -> None:

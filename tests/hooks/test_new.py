@@ -384,7 +384,7 @@ def test_terminal_is_asked_and_enter_takes_the_defaults(clone: Path, tmp_path: P
     os.close(slave)
     output, deadline = b"", time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
-        if select.select([master], [], [], 0.2)[0]:
+        if select.select([master], [], [], 0.05)[0]:
             try:
                 output += os.read(master, 65536)
             except OSError:
