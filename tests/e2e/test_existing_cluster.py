@@ -93,8 +93,9 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
         kubeconfig.write_text(text, encoding="utf-8")
         yield Company(name, f"localhost:{port}", kubeconfig, text)
     finally:
-        _k3d("cluster", "delete", name)
+        # First what hangs on the cluster's network, which k3d then removes as well.
         docker("rm", "--force", "--volumes", registry, check=False)
+        _k3d("cluster", "delete", name)
 
 
 @pytest.fixture(scope="module")
