@@ -20,7 +20,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 NewEnvironment = Callable[..., Generated]
 
-_WITH_GITHUB = {"test_arc.py", "test_existing_cluster.py", "test_two_environments.py"}
+_WITH_GITHUB = {"test_air_gapped.py", "test_arc.py", "test_existing_cluster.py", "test_two_environments.py"}
 
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it carries no types

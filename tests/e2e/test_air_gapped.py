@@ -2,8 +2,9 @@
 
 Engine, nodes, k3d, Helm and all registries are real. A registry that is filled with images of this machine under their
 published names stands in for the public ones, which the machine may not reach; it is removed before the cluster is
-created. Under the names of what no test runs (k3s's own pods, ARC, BuildKit, the runner's base) it has a small image.
-In the nodes the names of the public registries lead nowhere. One cluster serves all tests, and their order counts.
+created. Under the names of what no test runs (k3s's own pods, the runner's base) it has a small image. ARC and GitHub
+are those of test_arc. In the nodes the names of the public registries lead nowhere. One cluster serves all tests, and
+their order counts.
 """
 
 from __future__ import annotations
@@ -20,7 +21,17 @@ from typing import Any
 import pytest
 import yaml
 from answers import complete
-from e2e.arc_lab import missing_lab
+from e2e.arc_lab import (
+    GitHub,
+    Key,
+    arc_status,
+    missing_lab,
+    push_runner_image,
+    require_lab,
+    traces,
+    write_dotenv,
+    write_key,
+)
 from e2e.conftest import NewEnvironment
 from e2e.generated import Finished, Generated
 from e2e.machine import docker, inspect
@@ -29,8 +40,11 @@ from e2e.workload import HELLO_IMAGE, pull
 
 pytestmark = pytest.mark.e2e
 
-RUN = ("nodes", "registry", "load balancer", "k3d's helper")
+RUN = ("nodes", "registry", "load balancer", "k3d's helper", "ARC", "buildkitd")
 """Purposes of the images that have to be what they are called."""
+
+MACHINE_IMAGES = {"nodes": "LAB_K3S_IMAGE", "buildkitd": "LAB_BUILDKIT_IMAGE"}
+"""Variables that name this machine's image for a purpose, where that has not the published name."""
 
 RELEASE_LIST = "github.com/k3s-io/k3s/releases/download/{release}/k3s-images.txt"
 
@@ -80,6 +94,11 @@ def site(new_environment: NewEnvironment, tmp_path_factory: pytest.TempPathFacto
         yield Site(environment, mirror, path, archive, published, pushed)
 
 
+@pytest.fixture(scope="module")
+def _lab() -> None:
+    require_lab()
+
+
 def answers(mirror: Mirror, prefix: str, downloads: str) -> dict[str, Any]:
     """Answers that lead everything to a mirror."""
     hosts = ("docker.io", "ghcr.io")
@@ -115,7 +134,8 @@ def fill(public: Mirror, connected: Generated) -> None:
             command = ["helm", "push", os.environ[key], target, "--plain-http"]
             subprocess.run(command, check=True, capture_output=True)
             continue
-        image = os.environ.get("LAB_K3S_IMAGE", "") if entry["purpose"] == "nodes" else entry["published"]
+        variable = MACHINE_IMAGES.get(entry["purpose"])
+        image = os.environ.get(variable, "") if variable else entry["published"]
         is_run = entry["purpose"] in RUN and inspect("image", image)
         public.push(image if is_run else HELLO_IMAGE, path)
 
@@ -188,3 +208,28 @@ def test_the_engine_gets_its_images_from_the_archive_where_there_is_no_mirror(si
         (folder,) = (line.split()[-1] for line in done.stdout.splitlines() if "arc_chart_repository:" in line)
         chart = Path(folder) / f"gha-runner-scale-set-{os.environ['LAB_ARC_VERSION']}.tgz"
         assert chart.read_bytes() == Path(os.environ["LAB_ARC_SCALE_SET_CHART"]).read_bytes()
+
+
+@pytest.mark.usefixtures("_lab")
+def test_runners_come_up_from_the_mirror_alone(site: Site, github: GitHub, ansible: Path, image: str, key: Key) -> None:
+    environment = site.environment
+    (environment.root / ".venv-ansible").symlink_to(ansible)
+    push_runner_image(environment, image, "first")
+    write_dotenv(environment)
+    write_key(environment, key)
+    environment.envkit("install-arc")
+
+    assert arc_status(environment)["ready"]
+    assert "buildkit" in github.run_job("buildctl debug workers")
+    requests = site.mirror.log().splitlines()
+    for client, path in (
+        ("Helm/", "ghcr.io/actions/actions-runner-controller-charts/gha-runner-scale-set-controller/manifests"),
+        ("Helm/", "ghcr.io/actions/actions-runner-controller-charts/gha-runner-scale-set/manifests"),
+        ("containerd/", "ghcr.io/actions/gha-runner-scale-set-controller/manifests"),
+        ("containerd/", "docker.io/moby/buildkit/manifests"),
+    ):
+        assert any(client in line and f"/v2/site/{path}/" in line for line in requests), path
+
+    environment.just("--yes", "delete-arc")
+    assert traces(environment) == []
+    assert github.is_empty()
