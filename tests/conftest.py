@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,12 @@ def _isolation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         # Copier starts Git and tasks through plumbum, which keeps a copy of the environment of its own.
         with plumbum.local.env(**values):
             yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heeded() -> None:
+    """What is started in the background by a shell ignores Ctrl-C, and so would all that the tests start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
