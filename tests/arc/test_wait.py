@@ -52,6 +52,9 @@ class FakeKube:
     def own_resources(self) -> Resources:
         return max((item for item in self.at.items() if item[0] <= self.clock.now), key=lambda item: item[0])[1]()
 
+    def resources(self) -> Resources:
+        return self.own_resources()
+
     def log(self, **arguments: Any) -> list[str]:
         self.asked.append(arguments)
         return [line for second, lines in self.lines.items() if second <= self.clock.now for line in lines]

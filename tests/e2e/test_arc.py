@@ -226,6 +226,18 @@ def test_job_outlives_the_controller(installed: Generated, github: GitHub) -> No
     wait_until("all is well again", lambda: arc_status(installed)["ready"], 60)
 
 
+def test_status_tells_whenever_it_is_asked_why_a_listener_is_turned_away(installed: Generated, github: GitHub) -> None:
+    github.refuse("/access_tokens", 401)
+    listener = arc_status(installed)["listener"]["pod"]
+    installed.kubectl("delete", "pod", *_SYSTEM, listener)
+    wait_until("the listener is turned away", lambda: arc_status(installed)["errors"], 60)
+    # It starts, runs and ends every few seconds, and its log goes with it.
+    for _ in range(6):
+        assert "refuses the App's key" in installed.envkit("arc-status").stdout
+    github.accept()
+    wait_until("all is well again", lambda: arc_status(installed)["ready"], 60)
+
+
 def test_key_appears_nowhere_but_in_its_file_and_the_secret(installed: Generated) -> None:
     # A line of the key's, and what its Secret holds.
     text = (installed.root / ".github-app-private-key.pem").read_text(encoding="utf-8")

@@ -88,9 +88,8 @@ def _delete(arguments: argparse.Namespace) -> int:
 
 def _status(arguments: argparse.Namespace) -> int:
     from envkit.arc.install import find_controller
-    from envkit.arc.report import next_step, print_json, print_table, recent_errors
+    from envkit.arc.report import look, next_step, print_json, print_table
     from envkit.arc.settings import read_arc_settings
-    from envkit.arc.state import assess
     from envkit.arc.wait import wait_until_ready
 
     cluster = _reached()
@@ -98,10 +97,8 @@ def _status(arguments: argparse.Namespace) -> int:
     kube, controller = find_controller(cluster)
     if arguments.wait:
         with Steps() as steps, steps.step("Waiting for the runners") as step:
-            state = wait_until_ready(kube, settings.name, since=datetime.now(UTC), on_state=step.note)
-    else:
-        state = assess(kube.resources(), settings.name)
-    errors = recent_errors(kube, state)
+            wait_until_ready(kube, settings.name, since=datetime.now(UTC), on_state=step.note)
+    state, errors = look(kube, settings.name)
     step_text = next_step(
         state,
         errors,

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict
 
 from envkit.arc.causes import error_lines, find_cause
 from envkit.arc.kube import CONTROLLER_SELECTOR, LISTENER_SELECTOR, Kube
-from envkit.arc.state import ArcState, Part
+from envkit.arc.state import ArcState, Part, assess
 from envkit.paths import just_command
 from envkit.report import new_table, plain, print_report
 from envkit.wording import counted
 
 _PHASES = ("idle", "busy", "starting", "ending", "failed", "outdated")
+_PATIENCE_SECONDS, _POLL_SECONDS = 5.0, 0.5
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
-def recent_errors(kube: Kube, state: ArcState) -> list[str]:
-    """The last lines of both logs that tell of an error; none where all is well."""
+def look(kube: Kube, wanted: str) -> tuple[ArcState, list[str]]:
+    """The state of the scale set `wanted`, and the last lines of both logs that tell of an error.
+
+    Looks again for some seconds where a listener is about to run: one that GitHub turns away runs for a moment, again
+    and again, and its log goes with it.
+    """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        state = assess(kube.resources(), wanted)
+        errors = _recent_errors(kube, state)
+        if errors or not state.is_starting or time.monotonic() > deadline:
+            return state, errors
+        time.sleep(_POLL_SECONDS)
+
+
+def _recent_errors(kube: Kube, state: ArcState) -> list[str]:
     if state.ready and state.has_enough:
         return []
     lines: list[str] = []

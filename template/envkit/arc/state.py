@@ -24,6 +24,10 @@ _SCALE_SET_NAME = "actions.github.com/scale-set-name"
 _VERSION = "app.kubernetes.io/version"
 
 
+PROOF_SECONDS = 2.0
+"""How long a listener has to run before it counts: one that GitHub turns away runs for a moment, too."""
+
+
 @dataclass(frozen=True)
 class Part:
     """The controller or the listener.
@@ -145,14 +149,31 @@ class ArcState:
         return self.scale_set.minimum == 0 or self.count("idle") + self.count("busy") > 0
 
     @property
-    def listener_has_session(self) -> bool:
-        """Whether GitHub has let the listener in for certain: a runner waits that is no older than it.
+    def listener_is_proven(self) -> bool:
+        """Whether GitHub has let the listener in: it has run for a while, or a runner waits that is no older than it.
 
         Only the listener sets how many runners there are, and it does so once it has a session: the controller makes
         every set of runners with none (`newEphemeralRunnerSet` in actions/actions-runner-controller).
         """
-        return self.listener.running and any(
-            runner.phase in ("idle", "busy") and runner.seconds <= self.listener.seconds for runner in self.runners
+        return self.listener.running and (
+            self.listener.seconds >= PROOF_SECONDS
+            or any(
+                runner.phase in ("idle", "busy") and runner.seconds <= self.listener.seconds for runner in self.runners
+            )
+        )
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether the next seconds show if jobs will be run: the controller has just started a listener, or is to."""
+        if self.ready:
+            return not self.listener_is_proven
+        scale_set = self.scale_set
+        return bool(
+            self.controller.running
+            and scale_set
+            and scale_set.registered
+            and not scale_set.deleting
+            and scale_set.phase != "Outdated"
         )
 
 

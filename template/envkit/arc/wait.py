@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from envkit.arc.causes import Cause, error_lines, find_cause
 from envkit.arc.kube import Kube
 from envkit.arc.settings import RUNNERS_NAMESPACE
-from envkit.arc.state import ArcState, assess
+from envkit.arc.state import PROOF_SECONDS, ArcState, assess
 from envkit.errors import CommandFailedError, UserError
 from envkit.paths import just_command
 
@@ -19,9 +19,6 @@ _LOGS = 1.0
 
 _SETTLING = 3.0
 """Seconds that a refusal has to stand: the first line may be from before a corrected Secret was read."""
-
-_PROOF_SECONDS = 2.0
-"""How long a listener has to run before it counts: one that GitHub turns away runs for a moment, too."""
 
 _PASSING_SECONDS = 60.0
 """After this long what may pass by itself, GitHub's trouble for one, is reported all the same."""
@@ -84,7 +81,7 @@ def _is_proven(state: ArcState, well_for: float, settle: float) -> bool:
     """
     if settle:
         return min(well_for, state.controller.seconds) >= settle
-    return state.listener_has_session or max(well_for, state.listener.seconds) >= _PROOF_SECONDS
+    return state.listener_is_proven or well_for >= PROOF_SECONDS
 
 
 class _Watch:
