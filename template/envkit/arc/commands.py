@@ -97,8 +97,10 @@ def _status(arguments: argparse.Namespace) -> int:
     kube, controller = find_controller(cluster)
     if arguments.wait:
         with Steps() as steps, steps.step("Waiting for the runners") as step:
-            wait_until_ready(kube, settings.name, since=datetime.now(UTC), on_state=step.note)
-    state, errors = look(kube, settings.name)
+            state = wait_until_ready(kube, settings.name, since=datetime.now(UTC), on_state=step.note)
+        errors: list[str] = []  # with one it would not have ended
+    else:
+        state, errors = look(kube, settings.name)
     step_text = next_step(
         state,
         errors,

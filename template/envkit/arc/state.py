@@ -131,10 +131,14 @@ class ArcState:
     @property
     def ready(self) -> bool:
         """Whether jobs that are queued now would be run."""
+        return self._is_to_be_served and self.listener.running
+
+    @property
+    def _is_to_be_served(self) -> bool:
+        """Whether all is there but, perhaps, a listener that runs."""
         scale_set = self.scale_set
         return bool(
             self.controller.running
-            and self.listener.running
             and scale_set
             and scale_set.registered
             and not scale_set.deleting
@@ -165,16 +169,7 @@ class ArcState:
     @property
     def is_starting(self) -> bool:
         """Whether the next seconds show if jobs will be run: the controller has just started a listener, or is to."""
-        if self.ready:
-            return not self.listener_is_proven
-        scale_set = self.scale_set
-        return bool(
-            self.controller.running
-            and scale_set
-            and scale_set.registered
-            and not scale_set.deleting
-            and scale_set.phase != "Outdated"
-        )
+        return self._is_to_be_served and not self.listener_is_proven
 
 
 def assess(resources: Resources, wanted: str, *, now: datetime | None = None) -> ArcState:
