@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from envkit.engine import TIMEOUT, Container, k3d_containers, read_file
 from envkit.environment import Environment, Registry
-from envkit.errors import UserError
+from envkit.errors import TIMED_OUT, CommandFailedError, UserError
 from envkit.kubeconfig import kubeconfig_paths
-from envkit.process import capture
+from envkit.process import RunningTool, running
 from envkit.registry import answers
 from envkit.verified import were_verified
 
@@ -22,8 +23,9 @@ HOST_RECORD = "host.k3d.internal"
 """The name by which nodes and pods reach this machine. k3d writes it at each start of a cluster; a restart of Docker
 alone loses it (https://github.com/k3d-io/k3d/issues/1221)."""
 
-API_TIMEOUT = 4
-"""Seconds to wait for the Kubernetes API."""
+API_TIMEOUT = 3
+"""Seconds to wait for one answer of the Kubernetes API; kubectl as a whole gets one more, so that a status takes less
+than five."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,9 @@ def observe(environment: Environment, timeout: float = TIMEOUT) -> Observation:
     Raises UserError where Docker does not answer.
     """
     kubeconfig = kubeconfig_paths(environment.context).host
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        # Asked before it is known whether the cluster runs: on the usual morning it does, and this is the slowest part.
-        api = pool.submit(ask_api, kubeconfig) if os.access(kubeconfig, os.R_OK) else None
+    # Asked before it is known whether the cluster runs: on the usual morning it does, and this is the slowest part.
+    asked_beside = asked_api(kubeconfig) if os.access(kubeconfig, os.R_OK) else nullcontext(_has_no_kubeconfig)
+    with asked_beside as api, ThreadPoolExecutor(max_workers=8) as pool:
         asked = pool.submit(answers, environment.registry.port)
         containers = k3d_containers(timeout)
         nodes, registry = split(containers, environment)
@@ -107,7 +109,7 @@ def observe(environment: Environment, timeout: float = TIMEOUT) -> Observation:
             registry=registry,
             registry_answers=bool(registry and registry.running and (answers(port) if port else asked.result())),
             registry_port=port,
-            api=_api_result(api, server_runs),
+            api=api() if server_runs else None,
             hosts_lost=tuple(lost),
             verified=verified,
         )
@@ -127,22 +129,41 @@ def split(containers: Iterable[Container], environment: Environment) -> tuple[tu
     return nodes, registry
 
 
-def ask_api(kubeconfig: Path) -> ApiFacts:
-    """Nodes and DNS records in one call; never raises, the error is part of the answer."""
+@contextmanager
+def asked_api(kubeconfig: Path) -> Iterator[Callable[[], ApiFacts]]:
+    """Asks for nodes and DNS records, in one call that runs beside us.
+
+    What it yields waits for the answer and never raises: an error is part of the answer. Where nobody waits, the
+    question is taken back.
+    """
+    command = [
+        *("kubectl", f"--kubeconfig={kubeconfig}", f"--request-timeout={API_TIMEOUT}s"),
+        *("get", "nodes,configmaps", "--namespace=kube-system", "--output=json"),
+    ]
+    with ExitStack() as stack:
+        try:
+            kubectl = stack.enter_context(running(command))
+        except UserError as error:
+            no_answer = _no_answer(error)
+            yield lambda: no_answer
+        else:
+            yield lambda: _read_answer(kubectl)
+
+
+def _read_answer(kubectl: RunningTool) -> ApiFacts:
     try:
-        text = capture(
-            [
-                *("kubectl", f"--kubeconfig={kubeconfig}", f"--request-timeout={API_TIMEOUT}s"),
-                *("get", "nodes,configmaps", "--namespace=kube-system", "--output=json"),
-            ],
-            timeout=API_TIMEOUT + 1,
-        )
-        return _facts(json.loads(text)["items"])
+        return _facts(json.loads(kubectl.output(timeout=API_TIMEOUT + 1))["items"])
     except UserError as error:
-        why = (error.why or error.what).strip()
-        return ApiFacts(error=why.splitlines()[-1] if why else "no answer")
+        return _no_answer(error)
     except (ValueError, LookupError, TypeError, AttributeError):
         return ApiFacts(error="what answers is no Kubernetes API")
+
+
+def _no_answer(error: UserError) -> ApiFacts:
+    if isinstance(error, CommandFailedError) and error.status == TIMED_OUT:
+        return ApiFacts(error=f"no answer within {API_TIMEOUT + 1} s")
+    why = (error.why or error.what).strip()
+    return ApiFacts(error=why.splitlines()[-1].rstrip(".") if why else "no answer")
 
 
 def _facts(items: list[dict[str, Any]]) -> ApiFacts:
@@ -173,10 +194,8 @@ def _registry_port(environment: Environment, nodes: Iterable[Container], registr
     return next((port.number for port in ports if port.number != environment.registry.port), 0)
 
 
-def _api_result(asked: Future[ApiFacts] | None, server_runs: bool) -> ApiFacts | None:
-    if not server_runs:
-        return None
-    return asked.result() if asked else ApiFacts(error="there is no kubeconfig for it yet")
+def _has_no_kubeconfig() -> ApiFacts:
+    return ApiFacts(error="there is no kubeconfig for it yet")
 
 
 def _knows_host(node: str) -> bool:

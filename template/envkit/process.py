@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,6 +29,8 @@ _PRIVATE_KEY_BEGIN = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 _PRIVATE_KEY_END = re.compile(r"-----END [A-Z ]*PRIVATE KEY-----")
 
 _KEPT_LINES = 20
+_LAST_LOOK_SECONDS = 0.2
+"""What a tool gets whose time is over before anyone asks for its output: it may have ended long ago."""
 
 _INSTALLED_BY_HAND = {"docker": "Install Docker: https://docs.docker.com/engine/install/"}
 """What `install` does not bring."""
@@ -85,32 +88,76 @@ def capture(
         CommandFailedError: It ended with a non-zero status, or did not end in time (status 124).
         UserError: It is not installed, or is no program for this machine.
     """
+    with running(argv, env=env) as tool:
+        return tool.output(stdin or "", timeout=timeout, next_step=next_step)
+
+
+class RunningTool:
+    """A tool that runs beside us and whose standard output may be wanted."""
+
+    def __init__(self, argv: Sequence[str], process: subprocess.Popen[str]) -> None:
+        self._argv = argv
+        self._process = process
+        self._started = time.monotonic()
+
+    def output(self, stdin: str = "", *, timeout: float | None = None, next_step: str = "") -> str:
+        """Waits for its end and returns its standard output.
+
+        Args:
+            stdin: Text for its standard input.
+            timeout: Seconds after its start at which it is ended.
+            next_step: What the person should do if it fails.
+
+        Raises CommandFailedError as `capture` does.
+        """
+        left = None if timeout is None else max(self._started + timeout - time.monotonic(), _LAST_LOOK_SECONDS)
+        try:
+            output, errors = self._process.communicate(stdin, left)
+        except subprocess.TimeoutExpired as error:
+            raise CommandFailedError(
+                f"`{_shown(self._argv)}` did not end within {timeout:.0f} s.",
+                status=TIMED_OUT,
+                output="",
+                next_step=next_step,
+            ) from error
+        if self._process.returncode:
+            raise CommandFailedError(
+                f"`{_shown(self._argv)}` failed with exit status {self._process.returncode}.",
+                status=self._process.returncode,
+                output=_tail((errors or output).splitlines()),
+                next_step=next_step,
+            )
+        return output
+
+
+@contextmanager
+def running(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[RunningTool]:
+    """Starts a tool; one that still runs when it is left is killed.
+
+    Args:
+        argv: The program (found as `require_tool` finds it) and its arguments.
+        env: Variables added to `tool_environment()`.
+
+    Raises UserError where it is not installed, or is no program for this machine.
+    """
     command = [require_tool(argv[0]), *argv[1:]]
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             command,
             env=tool_environment(env),
-            input=stdin if stdin is not None else "",
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            timeout=timeout,
-            check=False,
         )
-    except subprocess.TimeoutExpired as error:
-        raise CommandFailedError(
-            f"`{_shown(argv)}` did not end within {timeout:.0f} s.", status=TIMED_OUT, output="", next_step=next_step
-        ) from error
     except OSError as error:
         raise _not_a_program(command[0], error) from error
-    if done.returncode:
-        raise CommandFailedError(
-            f"`{_shown(argv)}` failed with exit status {done.returncode}.",
-            status=done.returncode,
-            output=_tail((done.stderr or done.stdout).splitlines()),
-            next_step=next_step,
-        )
-    return done.stdout
+    with process:
+        try:
+            yield RunningTool(argv, process)
+        finally:
+            process.kill()  # without effect on one that has ended
 
 
 def stream(

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from envkit.engine import Container
 from envkit.environment import Environment
 from envkit.errors import UserError
 from envkit.kubeconfig import kubeconfig_paths
-from envkit.observation import ApiFacts, ask_api, observe, split
+from envkit.observation import ApiFacts, asked_api, observe, split
 
 
 def _node(name: str, ready: str = "True", **status: Any) -> dict[str, Any]:
@@ -31,7 +34,12 @@ COREDNS = {
 
 def _ask(machine: Machine, items: object) -> ApiFacts:
     machine.add("kubectl", f"cat <<'END'\n{json.dumps({'items': items})}\nEND")
-    return ask_api(Path("/home/jo/.kube/k3d-shop.yaml"))
+    return _answer(Path("/home/jo/.kube/k3d-shop.yaml"))
+
+
+def _answer(kubeconfig: Path) -> ApiFacts:
+    with asked_api(kubeconfig) as answer:
+        return answer()
 
 
 # -- the Kubernetes API -------------------------------------------------------------------------------------------
@@ -45,7 +53,7 @@ def test_nodes_and_records_come_in_one_bounded_call(machine: Machine) -> None:
     assert facts.dns_records == {"host.k3d.internal": "10.0.0.1", "a": "10.0.0.2", "b": "10.0.0.2"}
     (call,) = machine.calls
     assert "--kubeconfig=/home/jo/.kube/k3d-shop.yaml" in call
-    assert "--request-timeout=4s" in call
+    assert "--request-timeout=3s" in call
 
 
 @pytest.mark.parametrize(
@@ -73,9 +81,9 @@ def test_an_answer_that_is_none_of_kubernetes_is_an_error_and_never_raised(machi
     ("body", "error"),
     [
         ("echo 'E1001 memcache.go' >&2; echo 'The connection was refused' >&2; exit 1", "The connection was refused"),
-        ("exit 1", "--output=json` failed with exit status 1."),
+        ("exit 1", "--output=json` failed with exit status 1"),
         ("echo nothing", "what answers is no Kubernetes API"),
-        ("exec /bin/sleep 30", "did not end within"),
+        ("exec /bin/sleep 30", "no answer within"),
     ],
 )
 def test_an_api_that_does_not_answer_says_why_in_one_line(
@@ -85,7 +93,7 @@ def test_an_api_that_does_not_answer_says_why_in_one_line(
     if "sleep" in body:
         monkeypatch.setattr(observation, "API_TIMEOUT", -0.9)
 
-    facts = ask_api(Path("/x"))
+    facts = _answer(Path("/x"))
 
     assert error in facts.error
     assert facts.ready is None
@@ -94,7 +102,7 @@ def test_an_api_that_does_not_answer_says_why_in_one_line(
 def test_a_machine_without_kubectl_is_an_error_and_never_raised(machine: Machine) -> None:
     assert machine.calls == []
 
-    assert "looked for" in ask_api(Path("/x")).error
+    assert "looked for" in _answer(Path("/x")).error
 
 
 # -- all of it ----------------------------------------------------------------------------------------------------
@@ -106,7 +114,7 @@ def shop(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Environment:
     shop = sample_environment(machine.folder / "shop")
     whole = healthy(shop)
     monkeypatch.setattr(observation, "k3d_containers", lambda _: [*whole.nodes, whole.registry])
-    monkeypatch.setattr(observation, "ask_api", lambda _: whole.api)
+    monkeypatch.setattr(observation, "asked_api", lambda _: nullcontext(lambda: whole.api))
     monkeypatch.setattr(observation, "answers", lambda _: True)
     monkeypatch.setattr(observation, "read_file", lambda *_: b"10.0.0.1 host.k3d.internal\n")
     path = kubeconfig_paths(shop.context).host
@@ -145,6 +153,26 @@ def test_a_stopped_cluster_is_not_asked(shop: Environment, monkeypatch: pytest.M
     assert seen.api is None
     assert not seen.registry_answers
     assert seen.hosts_lost == ()
+
+
+def test_nobody_waits_for_the_api_of_a_stopped_cluster(shop: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observation, "asked_api", lambda _: nullcontext(lambda: pytest.fail("waited for it")))
+    stopped = changed(healthy(shop), SERVER, state="paused")
+    _find(monkeypatch, [*stopped.nodes, stopped.registry])
+
+    assert observe(shop).api is None
+
+
+def test_a_question_that_nobody_waits_for_is_taken_back(machine: Machine) -> None:
+    pids = machine.folder / "pid"
+    machine.add("kubectl", f"echo $$ >{pids}; exec /bin/sleep 60")
+
+    with asked_api(Path("/x")):
+        while not (pids.exists() and pids.read_text()):
+            time.sleep(0.01)
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pids.read_text()), 0)
 
 
 def test_a_running_cluster_without_a_kubeconfig_says_so(shop: Environment) -> None:
