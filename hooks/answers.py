@@ -226,11 +226,11 @@ PlainHttpMirrors = Annotated[
     Field(description="a list of hosts of image_mirrors, such as [mirror.example.com:5000]"),
     BeforeValidator(as_yaml),
 ]
-DownloadMirror = Annotated[
+MirrorAddress = Annotated[
     str,
     Field(
         pattern=r"^(https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._-]+)*)?$",
-        description="nothing, or an address such as https://mirror.example.com/downloads",
+        description="nothing, or an address such as https://mirror.example.com/path, without a slash at its end",
     ),
     Text,
 ]
@@ -283,7 +283,10 @@ class Answers(BaseModel):
     devcontainer_file: DevContainerFile
     image_mirrors: ImageMirrors
     image_mirrors_plain_http: PlainHttpMirrors
-    download_mirror: DownloadMirror
+    download_mirror: MirrorAddress
+    python_index: MirrorAddress
+    npm_registry: MirrorAddress
+    apt_mirror: MirrorAddress
     k3s_image: Image
     registry_image: Image
     arc_chart_repository: ChartRepository

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from envkit.errors import CommandFailedError, UserError
+from envkit.mirrors import read_mirrors
 from envkit.paths import ROOT, just_command
 from envkit.process import capture, find_tool, stream
 
@@ -42,7 +43,7 @@ def copier_command(note: Callable[[str], None], root: Path = ROOT) -> list[str]:
     for command in _launchers(version):
         note(f"Copier {version} by {command[0]}")
         try:
-            capture([*command, "--version"], timeout=_SECONDS)
+            capture([*command, "--version"], env=read_mirrors(root).package_variables(), timeout=_SECONDS)
         except UserError:  # an index that is configured for pip alone is common in companies
             continue
         return command

@@ -105,15 +105,15 @@ def _check_mirrors() -> list[Check]:
         mirrors = read_mirrors()
     except UserError as error:
         return [Check("Mirrors", Verdict.FAIL, f"{error.what} {error.why}", error.next_step)]
-    if not mirrors.hosts and not mirrors.downloads:
+    addresses = [mirrors.downloads, mirrors.python_index, mirrors.npm_registry, mirrors.apt]
+    if not mirrors.hosts and not any(addresses):
         return []
-    from envkit.download import check_mirror
+    from envkit.download import check_answer
     from envkit.registry_api import Registries
 
     registries = Registries(mirrors.plain_http)
     wanted: list[tuple[str, Callable[[], None]]] = [(host, partial(registries.check, host)) for host in mirrors.hosts]
-    if mirrors.downloads:
-        wanted.append((mirrors.downloads, check_mirror))
+    wanted += [(address, partial(check_answer, address)) for address in addresses if address]
     checks = []
     for name, ask in wanted:
         try:

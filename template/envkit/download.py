@@ -100,10 +100,9 @@ def read_text(url: str) -> str:
     return b"".join(parts).decode(errors="replace")
 
 
-def check_mirror() -> None:
-    """Asks whether anything answers at the download mirror, whatever it says. Raises UserError where nothing does."""
-    address = _address("https://github.com/")
-    if urlsplit(address).scheme == "file":
+def check_answer(address: str) -> None:
+    """Asks whether anything answers at a mirror's address, whatever it says. Raises UserError where nothing does."""
+    if urlsplit(_checked(address)).scheme == "file":
         return
     try:
         _copy(address, len, lambda _: None, _CHECK_SECONDS)
@@ -113,12 +112,15 @@ def check_mirror() -> None:
 
 
 def _address(url: str) -> str:
-    address = mirrored(url)
+    return _checked(mirrored(url))
+
+
+def _checked(address: str) -> str:
     if urlsplit(address).scheme not in ("https", "http", "file"):
         raise UserError(
             f"{address} is not an address to download from.",
-            f"{DOWNLOAD_VARIABLE} must begin with https://, http:// or file://.",
-            f"Correct it, or unset {DOWNLOAD_VARIABLE}.",
+            "A mirror's address must begin with https://, http:// or file://.",
+            f"Correct it: {DOWNLOAD_VARIABLE}, or [mirrors] in environment.toml.",
         )
     return address
 

@@ -1,4 +1,4 @@
-"""Where images and downloads come from at a site with mirrors: the table `[mirrors]` of `environment.toml`.
+"""Where images, downloads and packages come from at a site with mirrors: the table `[mirrors]` of `environment.toml`.
 
 The only home of the rule by which a published name becomes that of its mirror. Nodes, BuildKit and charts have the
 mirrors in their own configurations, which the template writes of the same answers.
@@ -18,7 +18,13 @@ from envkit.paths import ROOT
 DOWNLOAD_VARIABLE = "ENVKIT_DOWNLOAD_MIRROR"
 """The environment variable that goes before the team's download mirror."""
 
+NPM_REGISTRY = "npm_config_registry"
+"""The variable that names a registry to npm, which reads it in capitals too."""
+
 DOCKER_HUB = "docker.io"
+
+_PACKAGES = ("python_index", "npm_registry", "apt")
+_PYTHON_INDEX_VARIABLES = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")
 
 _LOAD_BALANCER = "ghcr.io/k3d-io/k3d-proxy"
 _TOOLS = "ghcr.io/k3d-io/k3d-tools"
@@ -32,11 +38,17 @@ class Mirrors:
         images: For a registry's host the place where its images lie, e.g. `mirror.example.com/dockerhub`.
         plain_http: The hosts among them that speak plain HTTP.
         downloads: The address below which programs are downloaded; empty for where each is published.
+        python_index: The index that Python packages come from; empty for what pip and uv are set to.
+        npm_registry: The registry that packages of npm come from; empty for what npm is set to.
+        apt: The address below which the archives of the runner image's distribution lie by their hosts; empty for none.
     """
 
     images: Mapping[str, str] = field(default_factory=dict)
     plain_http: frozenset[str] = frozenset()
     downloads: str = ""
+    python_index: str = ""
+    npm_registry: str = ""
+    apt: str = ""
 
     @property
     def hosts(self) -> list[str]:
@@ -61,6 +73,20 @@ class Mirrors:
         """The address that is asked for a published file: `https://github.com/x` from below `downloads`."""
         return f"{self.downloads.rstrip('/')}/{url.split('://', 1)[1]}" if self.downloads else url
 
+    def package_variables(self) -> dict[str, str]:
+        """What leads pip, uv and npm to the mirrors. The person's own variables go before them.
+
+        `bin/python-env`, which runs before there is anything that could import this, sets the first two by itself.
+        """
+        wanted = {}
+        if self.python_index and not any(os.environ.get(name) for name in _PYTHON_INDEX_VARIABLES):
+            wanted = dict.fromkeys(("PIP_INDEX_URL", "UV_INDEX_URL"), self.python_index)
+            if self.python_index.startswith("http://"):  # pip takes plain HTTP from hosts that are named to it alone
+                wanted["PIP_TRUSTED_HOST"] = self.python_index.removeprefix("http://").partition("/")[0]
+        if self.npm_registry and not any(name.lower() == NPM_REGISTRY for name in os.environ):
+            wanted[NPM_REGISTRY] = self.npm_registry
+        return wanted
+
 
 def read_mirrors(root: Path | None = None) -> Mirrors:
     """The mirrors that `environment.toml` names, with this machine's own for downloads.
@@ -81,13 +107,17 @@ def read_mirrors(root: Path | None = None) -> Mirrors:
     if wrong := _wrong_keys(table):
         raise _not_right(path, f"mirrors.{wrong[0]}: {_ALLOWED.get(wrong[0], 'there is no such key')}")
     downloads = os.environ.get(DOWNLOAD_VARIABLE) or table.get("downloads", "")
-    return Mirrors(table.get("images", {}), frozenset(table.get("plain_http", [])), downloads)
+    packages = {key: table.get(key, "") for key in _PACKAGES}
+    return Mirrors(table.get("images", {}), frozenset(table.get("plain_http", [])), downloads, **packages)
 
 
 _ALLOWED = {
     "images": 'a table such as { "docker.io" = "mirror.example.com/dockerhub" }',
     "plain_http": 'a list such as ["mirror.example.com:5000"]',
     "downloads": 'an address such as "https://mirror.example.com/downloads"',
+    "python_index": 'an address such as "https://mirror.example.com/python/simple"',
+    "npm_registry": 'an address such as "https://mirror.example.com/npm"',
+    "apt": 'an address such as "https://mirror.example.com/apt"',
 }
 
 
@@ -98,7 +128,7 @@ def _wrong_keys(table: Mapping[str, Any]) -> list[str]:
             return isinstance(value, dict) and all(isinstance(mirror, str) for mirror in value.values())
         if key == "plain_http":
             return isinstance(value, list) and all(isinstance(host, str) for host in value)
-        return key == "downloads" and isinstance(value, str)
+        return key in ("downloads", *_PACKAGES) and isinstance(value, str)
 
     return [key for key, value in table.items() if not is_right(key, value)]
 

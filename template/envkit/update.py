@@ -15,6 +15,7 @@ from pathlib import Path
 
 from envkit.copier_command import copier_command
 from envkit.errors import CommandFailedError, UserError
+from envkit.mirrors import read_mirrors
 from envkit.paths import ROOT, just_command
 from envkit.process import capture, require_tool, tool_environment
 from envkit.progress import Steps
@@ -64,9 +65,9 @@ class Wishes:
 
 def run_in_terminal(command: Sequence[str], folder: Path) -> int:
     """Runs a program that may ask the person questions; returns its exit status."""
-    return subprocess.run(
-        [require_tool(command[0]), *command[1:]], cwd=folder, env=tool_environment(), check=False
-    ).returncode
+    # uvx and pipx, which have fetched Copier already, ask the index again.
+    env = tool_environment(read_mirrors(folder).package_variables())
+    return subprocess.run([require_tool(command[0]), *command[1:]], cwd=folder, env=env, check=False).returncode
 
 
 def update(wishes: Wishes, root: Path = ROOT, run: Runner = run_in_terminal) -> Status:

@@ -9,17 +9,21 @@ from __future__ import annotations
 import ipaddress
 import json
 import secrets
-import threading
+import shutil
+import subprocess
+import sys
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from e2e.machine import docker, free_ports, push, wait_until
+from loopback_server import serving
 
 HOST = "localhost"
 
@@ -80,19 +84,43 @@ def new_mirror() -> Iterator[Mirror]:
         mirror.remove()
 
 
+@dataclass(frozen=True)
+class Downloads:
+    """A web server that has the files of a folder.
+
+    Attributes:
+        folder: The folder.
+        address: Where the server lists and serves it.
+        asked: The paths that were asked for, in order.
+    """
+
+    folder: Path
+    address: str
+    asked: list[str]
+
+    @property
+    def python_index(self) -> str:
+        """The index of Python packages in it; a listing of files is one."""
+        return f"{self.address}/python/simple"
+
+    def add_python_packages(self, requirements: Path) -> None:
+        """Puts packages into the index, from where this machine has its own."""
+        with tempfile.TemporaryDirectory() as scratch:
+            subprocess.run([sys.executable, "-m", "venv", scratch], check=True)
+            fetch = [f"{scratch}/bin/python", "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+            subprocess.run([*fetch, f"--requirement={requirements}", f"--dest={scratch}/files"], check=True)
+            for file in Path(scratch, "files").iterdir():
+                folder = self.folder / "python" / "simple" / file.name.partition("-")[0].lower().replace("_", "-")
+                folder.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, folder)
+
+
 @contextmanager
-def download_mirror(folder: Path) -> Iterator[str]:
-    """The address of a web server that has the files of a folder."""
-    handler = partial(_Quiet, directory=str(folder))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def new_downloads(folder: Path) -> Iterator[Downloads]:
+    """A web server on this machine for the files of a folder."""
+    asked: list[str] = []
+    with serving(partial(_Listing, asked, directory=str(folder))) as host:
+        yield Downloads(folder, f"http://{host}", asked)
 
 
 def host_alias() -> dict[str, Any]:
@@ -113,6 +141,14 @@ def _answers(mirror: Mirror) -> bool:
         return False
 
 
-class _Quiet(SimpleHTTPRequestHandler):
+class _Listing(SimpleHTTPRequestHandler):
+    def __init__(self, asked: list[str], *arguments: Any, **options: Any) -> None:
+        self._asked = asked
+        super().__init__(*arguments, **options)
+
+    def do_GET(self) -> None:
+        self._asked.append(self.path)
+        super().do_GET()
+
     def log_message(self, *_: object) -> None:
         """Says nothing."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import subprocess
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ from e2e.arc_lab import (
 from e2e.conftest import NewEnvironment
 from e2e.generated import Finished, Generated
 from e2e.machine import docker, inspect
-from e2e.mirror_site import Mirror, download_mirror, host_alias, new_mirror
+from e2e.mirror_site import Downloads, Mirror, host_alias, new_downloads, new_mirror
 from e2e.workload import HELLO_IMAGE, pull
 
 pytestmark = pytest.mark.e2e
@@ -60,6 +61,7 @@ class Site:
         archive: The file through which everything came.
         published: What stood in for the public registries had, by published name: digests.
         pushed: How the mirror was filled.
+        downloads: The download mirror, with the index of Python packages.
     """
 
     environment: Generated
@@ -68,6 +70,7 @@ class Site:
     archive: Path
     published: dict[str, str]
     pushed: Finished
+    downloads: Downloads
 
 
 @pytest.fixture(scope="module")
@@ -75,23 +78,22 @@ def site(new_environment: NewEnvironment, tmp_path_factory: pytest.TempPathFacto
     """The site, with the cluster created there."""
     folder, path = tmp_path_factory.mktemp("site"), f"e2e{secrets.token_hex(3)}/hello"
     archive = folder / "all.tar"
-    downloads = folder / "downloads"
-    write_release_list(downloads, path)
-    with download_mirror(downloads) as address, new_mirror() as mirror:
+    write_release_list(folder / "downloads", path)
+    with new_downloads(folder / "downloads") as downloads, new_mirror() as mirror:
         with new_mirror() as public:
-            connected = new_environment(**answers(public, "", address))
+            connected = new_environment(**answers(public, "", downloads))
             fill(public, connected)
             connected.envkit("images", "--save", str(archive))
             published = {entry["published"]: entry["digest"] for entry in listed(connected)}
             pushed = connected.envkit("images", "--load", str(archive), "--to", f"{mirror.host}/site", "--plain-http")
-        environment = new_environment(**answers(mirror, "site/", address))
+        environment = new_environment(**answers(mirror, "site/", downloads))
         aliases = [
             host_alias(),
             {"ip": "127.0.0.1", "hostnames": ["registry-1.docker.io", "auth.docker.io", "ghcr.io"]},
         ]
         (environment.root / "k3d.local.yaml").write_text(yaml.safe_dump({"hostAliases": aliases}), encoding="utf-8")
         environment.envkit("create")
-        yield Site(environment, mirror, path, archive, published, pushed)
+        yield Site(environment, mirror, path, archive, published, pushed, downloads)
 
 
 @pytest.fixture(scope="module")
@@ -99,13 +101,14 @@ def _lab() -> None:
     require_lab()
 
 
-def answers(mirror: Mirror, prefix: str, downloads: str) -> dict[str, Any]:
+def answers(mirror: Mirror, prefix: str, downloads: Downloads) -> dict[str, Any]:
     """Answers that lead everything to a mirror."""
     hosts = ("docker.io", "ghcr.io")
     led: dict[str, Any] = {
         "image_mirrors": {host: f"{mirror.host}/{prefix}{host}" for host in hosts},
         "image_mirrors_plain_http": [mirror.host],
-        "download_mirror": downloads,
+        "download_mirror": downloads.address,
+        "python_index": downloads.python_index,
         "arc": not missing_lab(),
     }
     if led["arc"]:  # by tags, because what stands in for them has other digests than those that are pinned
@@ -190,7 +193,25 @@ def test_an_image_that_the_mirror_lacks_is_not_found_elsewhere(site: Site) -> No
 def test_doctor_says_that_the_mirror_answers(site: Site) -> None:
     shown = site.environment.envkit("doctor", expect=None).stdout
     assert f"{site.mirror.host} answers" in shown
-    assert f"{site.environment.answers['download_mirror']} answers" in shown
+    assert f"{site.downloads.address} answers" in shown
+    assert f"{site.downloads.python_index} answers" in shown
+
+
+def test_python_packages_come_from_the_site_s_index_alone(site: Site, tmp_path: Path) -> None:
+    """One package stands for all."""
+    root = site.environment.root
+    (pinned,) = re.findall(r"(?m)^packaging==(?:.*\\\n)+.*\n", (root / "requirements.txt").read_text(encoding="utf-8"))
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(pinned, encoding="utf-8")
+    site.downloads.add_python_packages(requirements)
+    site.downloads.asked.clear()
+    of_the_machine = {name: "" for name in os.environ if name.startswith(("PIP_", "UV_"))}
+
+    variables = {**of_the_machine, "PIP_CONFIG_FILE": os.devnull}
+    site.environment.run(root / "bin" / "python-env", tmp_path / "venv", requirements, variables=variables)
+
+    assert "/python/simple/packaging/" in site.downloads.asked
+    subprocess.run([tmp_path / "venv" / "bin" / "python", "-c", "import packaging"], check=True)
 
 
 def test_the_engine_gets_its_images_from_the_archive_where_there_is_no_mirror(site: Site) -> None:

@@ -1,7 +1,7 @@
 """The CI image, built for real by Buildah and by Docker, pushed, pulled by a node, and run.
 
 What stands in: the tools are small programs that print their version, published with their true sums by a web server on
-this machine, to which the mirror variables and npm point. Where the lab names a base image of its own, that takes the
+this machine, to which the answers for mirrors point. Where the lab names a base image of its own, that takes the
 place of GitHub's runner. Everything else is real: the Dockerfile, the scripts, npm, the distribution's packages.
 """
 
@@ -43,7 +43,7 @@ def releases() -> Iterator[Releases]:
 @pytest.fixture(scope="module")
 def environment(new_environment: NewEnvironment, releases: Releases) -> Generated:
     """A running cluster whose image is to be made of stand-ins."""
-    answers = {}
+    answers = {"download_mirror": releases.url, "npm_registry": releases.url}
     if base := os.environ.get("LAB_RUNNER_IMAGE"):
         answers["runner_base_image"] = base
     elif os.environ.get("LAB_K3S_IMAGE"):
@@ -68,11 +68,8 @@ def _first_question(releases: Releases) -> None:
     releases.asked.clear()
 
 
-def build(
-    environment: Generated, releases: Releases, *options: str, expect: int = 0, without: tuple[str, ...] = ()
-) -> str:
-    variables = {name: value for name, value in releases.variables.items() if name not in without}
-    return environment.envkit("build-runner", *options, expect=expect, variables=variables).output
+def build(environment: Generated, *options: str, expect: int = 0) -> str:
+    return environment.envkit("build-runner", *options, expect=expect).output
 
 
 def fetched(releases: Releases) -> list[str]:
@@ -100,7 +97,7 @@ def arch() -> str:
 def test_the_image_is_built_and_every_tool_in_it_has_the_pinned_version(
     environment: Generated, releases: Releases
 ) -> None:
-    said = build(environment, releases)
+    said = build(environment)
 
     assert f"Built and pushed: {environment.registry}.localhost:" in said
     assert len(fetched(releases)) == 8
@@ -117,7 +114,7 @@ def test_the_image_is_built_and_every_tool_in_it_has_the_pinned_version(
 def test_an_image_that_the_registry_has_is_not_built_again(environment: Generated, releases: Releases) -> None:
     before = reference(environment)
 
-    said = build(environment, releases)
+    said = build(environment)
 
     assert "The registry has it already" in said
     assert releases.asked == []
@@ -174,7 +171,7 @@ def test_after_a_bump_one_tool_is_fetched_and_no_other(environment: Generated, r
     before = reference(environment)
     releases.bump(environment.root, "helm", "4.3.1")
 
-    build(environment, releases)
+    build(environment)
 
     assert fetched(releases) == [HELM.format("4.3.1", arch())]
     assert reference(environment) != before
@@ -185,7 +182,7 @@ def test_a_wrong_sum_fails_the_build_and_names_the_tool(environment: Generated, 
     releases.bump(environment.root, "helm", "4.3.2")
     releases.files[HELM.format("4.3.2", arch())] = stand_in("helm", "4.3.2", f"linux-{arch()}/helm", size=1)
 
-    said = build(environment, releases, expect=1)
+    said = build(environment, expect=1)
 
     assert "could not be built: helm: " in said
     assert "expected SHA-256" in said
@@ -197,7 +194,7 @@ def test_a_version_without_known_sums_stops_before_anything_is_fetched(
 ) -> None:
     write_pin(pins(environment), "helm", "version", "4.3.3")
 
-    said = build(environment, releases, expect=1)
+    said = build(environment, expect=1)
 
     assert "helm 4.3.3: the sums are those of 4.3.2" in said
     assert "runner-checksums" in said
@@ -220,11 +217,11 @@ def test_the_published_sums_make_it_buildable_and_docker_builds_the_same(
         release = f"/api.github.com/repos/actions/runner/releases/tags/v{tag}"
         releases.files[release] = b'{"published_at": "2026-11-20T08:00:00Z"}'
 
-    said = environment.envkit("runner-checksums", variables=releases.variables).stdout
+    said = environment.envkit("runner-checksums").stdout
     assert "helm 4.3.3" in said
     assert tools(pins(environment).read_text(encoding="utf-8")) == tools(sums)
 
-    build(environment, releases, "--builder", "docker")
+    build(environment, "--builder", "docker")
     assert "Every tool runs and has the pinned version." in environment.envkit("test-runner").stdout
 
 

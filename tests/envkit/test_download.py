@@ -101,7 +101,7 @@ def test_a_mirror_without_a_scheme_is_refused(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(UserError, match="not an address") as error:
         download.fetch("https://github.com/owner/tool", SHA256, tmp_path / "tool")
 
-    assert "ENVKIT_DOWNLOAD_MIRROR" in error.value.why
+    assert "ENVKIT_DOWNLOAD_MIRROR" in error.value.next_step
 
 
 @pytest.mark.parametrize(

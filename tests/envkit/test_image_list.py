@@ -185,5 +185,6 @@ def test_doctor_says_which_mirror_answers(
     (tmp_path / "environment.toml").write_text(table, encoding="utf-8")
     found = [(check.verdict, check.detail.partition(" ")[0]) for check in doctor._check_mirrors()]
     assert found == [("warn", "127.0.0.1:1"), ("ok", registry.host), ("ok", web.url)]
-    (tmp_path / "environment.toml").write_text('[mirrors]\ndownloads = "http://127.0.0.1:1"\n', encoding="utf-8")
-    assert [check.verdict for check in doctor._check_mirrors()] == ["warn"]
+    table = f'[mirrors]\ndownloads = "http://127.0.0.1:1"\npython_index = "{web.url}/simple"\napt = "ftp://a"\n'
+    (tmp_path / "environment.toml").write_text(table, encoding="utf-8")
+    assert [check.verdict for check in doctor._check_mirrors()] == ["warn", "ok", "warn"]

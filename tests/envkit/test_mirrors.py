@@ -83,7 +83,8 @@ def test_without_mirrors_every_name_stays(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    "text", ['[mirrors]\nimages = "x"\n', "[mirrors]\nimage = {}\n", "[mirrors\n", "mirrors = 1\n"]
+    "text",
+    ['[mirrors]\nimages = "x"\n', "[mirrors]\napt = 1\n", "[mirrors]\nimage = {}\n", "[mirrors\n", "mirrors = 1\n"],
 )
 def test_a_wrong_table_names_the_file(tmp_path: Path, text: str) -> None:
     (tmp_path / "environment.toml").write_text(text, encoding="utf-8")
@@ -130,6 +131,38 @@ def test_mise_is_told_of_the_download_mirror(monkeypatch: pytest.MonkeyPatch) ->
     replacements = json.loads(mise._environment()["MISE_URL_REPLACEMENTS"])
     assert replacements["https://github.com"] == "https://mirror.example.com/downloads/github.com"
     assert set(replacements) >= {"https://get.helm.sh", "https://nodejs.org"}
+
+
+@pytest.fixture
+def _without_own_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX", "NPM_CONFIG_REGISTRY", "npm_config_registry"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("_without_own_indexes")
+def test_pip_uv_and_npm_are_led_to_the_mirrors() -> None:
+    assert Mirrors().package_variables() == {}
+    assert Mirrors(python_index="https://a.example/simple", npm_registry="https://b.example").package_variables() == {
+        "PIP_INDEX_URL": "https://a.example/simple",
+        "UV_INDEX_URL": "https://a.example/simple",
+        "npm_config_registry": "https://b.example",
+    }
+    assert Mirrors(python_index="http://a.example:81/x").package_variables()["PIP_TRUSTED_HOST"] == "a.example:81"
+
+
+@pytest.mark.usefixtures("_without_own_indexes")
+@pytest.mark.parametrize(
+    ("variable", "led"),
+    [
+        ("PIP_INDEX_URL", {"npm_config_registry"}),
+        ("UV_DEFAULT_INDEX", {"npm_config_registry"}),
+        ("NPM_CONFIG_REGISTRY", {"PIP_INDEX_URL", "UV_INDEX_URL"}),
+    ],
+)
+def test_the_person_s_own_indexes_stay(monkeypatch: pytest.MonkeyPatch, variable: str, led: set[str]) -> None:
+    monkeypatch.setenv(variable, "https://own.example")
+    mirrors = Mirrors(python_index="https://a.example/simple", npm_registry="https://b.example")
+    assert set(mirrors.package_variables()) == led
 
 
 @pytest.mark.usefixtures("site")

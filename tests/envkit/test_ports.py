@@ -16,10 +16,10 @@ from envkit.preflight import Verdict
 
 
 @contextmanager
-def _listening(address: str = "127.0.0.1", kind: int = socket.SOCK_STREAM) -> Iterator[int]:
+def _listening(address: str = "127.0.0.1", kind: int = socket.SOCK_STREAM, port: int = 0) -> Iterator[int]:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, kind) as listener:
-        listener.bind((address, 0))
+        listener.bind((address, port))
         if kind == socket.SOCK_STREAM:
             listener.listen()
         yield listener.getsockname()[1]
@@ -99,7 +99,7 @@ def test_a_port_that_binding_says_nothing_about_is_tried_by_connecting(
 
 
 def test_tcp_and_udp_do_not_meet() -> None:
-    with _listening(kind=socket.SOCK_DGRAM) as port:
+    with _listening(kind=socket.SOCK_DGRAM, port=_free()) as port:
         assert is_busy("127.0.0.1", port, "udp")
         assert not is_busy("127.0.0.1", port)
 

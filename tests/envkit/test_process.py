@@ -235,7 +235,7 @@ def test_a_tool_works_before_its_input_is_known(machine: Machine, tmp_path: Path
 
 @pytest.mark.parametrize("heeds", ["exit 0", ""], ids=["heeds-it", "ignores-it"])
 def test_a_tool_that_never_got_its_input_is_ended(heeds: str, machine: Machine, tmp_path: Path) -> None:
-    machine.add("k3d", f"trap '{heeds}' INT; touch {tmp_path}/waits; cat >{tmp_path}/got; :")
+    machine.add("k3d", f"trap '{heeds}' INT; : >{tmp_path}/got; touch {tmp_path}/waits; cat >>{tmp_path}/got; :")
 
     with started(["k3d"]):
         _wait_for(tmp_path / "waits")

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,14 @@ def script_new(clone: Path, *arguments: str | Path, **env: str) -> subprocess.Co
         stdin=subprocess.DEVNULL,
         env={**os.environ, **env},
     )
+
+
+@pytest.fixture
+def index_of(own_clone: Path) -> Callable[..., str]:
+    """A function that says which index the packages of script/new are taken from, given its arguments."""
+    made = own_clone / "template" / "bin" / "python-env"
+    made.write_text('#!/bin/sh\nprintf "%s" "$3"\nexit 1\n', encoding="utf-8")
+    return lambda *arguments: script_new(own_clone, "dest", *arguments).stdout
 
 
 def recorded(environment: Path) -> dict[str, Any]:
@@ -396,3 +405,35 @@ def test_terminal_is_asked_and_enter_takes_the_defaults(clone: Path, tmp_path: P
     assert b"How many agent nodes does the cluster have" in output
     assert b"What is the project called" not in output
     assert recorded(tmp_path / "env")["cluster_name"] == "shop-dev"
+
+
+# -- where its own packages come from ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "index"),
+    [
+        ([], ""),
+        (["-d", "python_index=https://a.example/simple"], "https://a.example/simple"),
+        (["--data", "python_index=https://a.example/simple"], "https://a.example/simple"),
+        (["-dpython_index=https://a.example/simple"], "https://a.example/simple"),
+        (["--data=python_index=https://a.example/simple"], "https://a.example/simple"),
+        (["-d", "project=python_index=x"], ""),
+        (["python_index=x"], ""),
+        (["--data-file", "missing.yml"], ""),
+    ],
+)
+def test_packages_come_from_the_index_that_is_answered(
+    index_of: Callable[..., str], arguments: list[str], index: str
+) -> None:
+    assert index_of(*arguments) == index
+
+
+@pytest.mark.parametrize("line", ["{}", "'{}'", '"{}"  # ours', "   {}"])
+def test_packages_come_from_the_index_of_the_data_file(index_of: Callable[..., str], tmp_path: Path, line: str) -> None:
+    data = tmp_path / "site.yml"
+    text = "project: shop\npython_index: {}\nagents: 1\n"
+    data.write_text(text.format(line.format("https://a.example/simple")), encoding="utf-8")
+    assert index_of("--data-file", data) == "https://a.example/simple"
+    assert index_of(f"--data-file={data}") == "https://a.example/simple"
+    assert index_of("--data-file", data, "-d", "python_index=https://b.example") == "https://b.example"

@@ -208,6 +208,9 @@ MIRRORED: dict[str, Any] = {
     "image_mirrors": {"docker.io": "mirror.example.com/hub", "ghcr.io": "mirror.example.com:5000"},
     "image_mirrors_plain_http": ["mirror.example.com:5000"],
     "download_mirror": "https://mirror.example.com/downloads",
+    "python_index": "https://mirror.example.com/python/simple",
+    "npm_registry": "https://mirror.example.com/npm",
+    "apt_mirror": "https://mirror.example.com/apt",
 }
 
 
@@ -244,6 +247,9 @@ def test_mirrors_reach_everything_that_pulls_images(tmp_path: Path, copy_project
         "images": MIRRORED["image_mirrors"],
         "plain_http": ["mirror.example.com:5000"],
         "downloads": "https://mirror.example.com/downloads",
+        "python_index": "https://mirror.example.com/python/simple",
+        "npm_registry": "https://mirror.example.com/npm",
+        "apt": "https://mirror.example.com/apt",
     }
     assert settings["runner"]["base_image"].startswith("mirror.example.com:5000/actions/actions-runner:")
 

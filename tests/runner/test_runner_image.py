@@ -18,8 +18,10 @@ from stand_in_releases import Releases, write_pin
 
 from envkit.environment import Environment, PortUse, Registry
 from envkit.errors import CommandFailedError, UserError
+from envkit.mirrors import Mirrors
 from envkit.progress import Steps
 from envkit.runner import image as runner_image
+from envkit.runner import npm_package
 from envkit.runner.image import RunnerImage, build_and_push, build_command, describe, failure, read_built_image
 
 
@@ -329,6 +331,23 @@ def test_a_package_of_npm_is_fetched_once(
     assert sum(line.startswith("npm pack") for line in machine.calls) == 1
 
 
+def test_npm_is_led_to_the_environment_s_registry(
+    tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NPM_CONFIG_REGISTRY", "npm_config_registry"):
+        monkeypatch.delenv(name, raising=False)
+    machine.add("npm", 'echo "${npm_config_registry:-its own} does not answer" >&2; exit 1')
+    with pytest.raises(CommandFailedError, match="its own does not answer") as error:
+        npm_package.fetch_package("esbuild@1", tmp_path)
+    assert "npm config get registry" in error.value.next_step
+
+    mirrors = Mirrors(npm_registry="https://mirror.example/npm")
+    monkeypatch.setattr(npm_package, "read_mirrors", lambda: mirrors)
+    with pytest.raises(CommandFailedError, match=r"https://mirror\.example/npm does not answer") as error:
+        npm_package.fetch_package("esbuild@1", tmp_path)
+    assert "grep npm_registry" in error.value.next_step
+
+
 def test_a_build_that_fails_says_what_its_script_said(build: Build, machine: Machine) -> None:
     machine.add(
         "buildah", "echo STEP 5/9; echo 'error: helm: x is not the file that is pinned.'; echo '  expected 1'; exit 1"
@@ -426,6 +445,17 @@ def test_mirrors_are_handed_on(repository: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("RUNNER_APT_MIRROR", "https://mirror.example/apt")
 
     assert "--build-arg=RUNNER_MIRROR=https://mirror.example/files" in command(repository)
+    assert "--build-arg=RUNNER_APT_MIRROR=https://mirror.example/apt" in command(repository)
+
+
+def test_the_environment_s_mirrors_serve_the_image_unless_this_machine_names_others(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirrors = Mirrors(downloads="https://mirror.example/files", apt="https://mirror.example/apt")
+    monkeypatch.setattr(runner_image, "read_mirrors", lambda: mirrors)
+    monkeypatch.setenv("RUNNER_MIRROR", "https://own.example")
+
+    assert "--build-arg=RUNNER_MIRROR=https://own.example" in command(repository)
     assert "--build-arg=RUNNER_APT_MIRROR=https://mirror.example/apt" in command(repository)
 
 

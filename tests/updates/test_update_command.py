@@ -19,7 +19,7 @@ from envkit.cli import main
 from envkit.copier_command import copier_command, pinned_version
 from envkit.errors import UserError
 from envkit.template_source import Origin, newer_version, published_versions, read_origin
-from envkit.update import Status, Wishes, update
+from envkit.update import Status, Wishes, run_in_terminal, update
 
 __all__ = ["machine"]
 
@@ -313,6 +313,22 @@ def test_first_way_that_works_is_taken(
     said: list[str] = []
     assert copier_command(said.append, root) == (expected or [str(root / ".venv-copier" / "bin" / "copier")])
     assert said[-1].endswith("of its own" if expected is None else f"by {expected[0]}")
+
+
+@pytest.mark.parametrize("launcher", ["uvx", "pipx"])
+def test_copier_comes_from_the_environment_s_index(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, launcher: str
+) -> None:
+    for name in ("PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    root, seen = machine.folder / "repo", machine.folder / "seen"
+    root.mkdir(exist_ok=True)
+    (root / "environment.toml").write_text('[mirrors]\npython_index = "https://mirror.example/simple"\n')
+    machine.add(launcher, f'echo "$UV_INDEX_URL $PIP_INDEX_URL" >>{seen}')
+
+    run_in_terminal(copier_command(lambda _: None, root), root)
+
+    assert seen.read_text() == "https://mirror.example/simple https://mirror.example/simple\n" * 2
 
 
 def test_copier_that_cannot_be_had_is_told_with_its_cause(machine: Machine) -> None:

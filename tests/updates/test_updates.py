@@ -109,12 +109,13 @@ def test_an_environment_moves_behind_mirrors_and_back(
         "image_mirrors": {"docker.io": "mirror.example.com/hub", "ghcr.io": "mirror.example.com:5000"},
         "image_mirrors_plain_http": ["mirror.example.com:5000"],
         "download_mirror": "https://mirror.example.com/downloads",
+        "python_index": "https://mirror.example.com/python/simple",
     }
     moved = generate(history, tmp_path / "env", RELEASES[0].tag)
     update(moved, **mirrors)
     assert content(moved) == new_content(**mirrors)
     commit_all(moved, "move behind mirrors")
-    update(moved, image_mirrors={}, image_mirrors_plain_http=[], download_mirror="")
+    update(moved, image_mirrors={}, image_mirrors_plain_http=[], download_mirror="", python_index="")
     assert content(moved) == new_content()
 
 

@@ -43,6 +43,7 @@ MOVING_TAG = "latest"
 
 _BUILT_IMAGE = ROOT / ".tools" / "runner-image"
 _MIRRORS = ("RUNNER_MIRROR", "RUNNER_APT_MIRROR")
+"""Build arguments, and variables of this machine that go before the mirrors of `environment.toml`."""
 _SECONDS = 60
 _AUTHORITIES = "envkit-*.crt"
 """The files that are made of the company's bundle, among those of `ca/`."""
@@ -274,11 +275,10 @@ def _build(builder: Builder, image: RunnerImage, reference: str, folder: Path, n
 def _build_environment() -> dict[str, str]:
     """Mirrors and proxies of this machine; some programs know the variables in capitals only, others in small ones."""
     found = {name: os.environ[name] for name in _MIRRORS if os.environ.get(name)}
-    shared = read_mirrors().downloads
-    if shared.startswith(
-        ("https://", "http://")
-    ):  # a mirror in a folder of this machine is not to be seen from a build
-        found.setdefault("RUNNER_MIRROR", shared)
+    mirrors = read_mirrors()
+    for name, shared in zip(_MIRRORS, (mirrors.downloads, mirrors.apt), strict=True):
+        if shared.startswith(("https://", "http://")):  # a folder of this machine is not to be seen from a build
+            found.setdefault(name, shared)
     for name in _PROXIES:
         value = os.environ.get(name) or os.environ.get(name.lower())
         if value:

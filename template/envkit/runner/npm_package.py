@@ -1,4 +1,4 @@
-"""Packages of npm as files: from whatever registry npm is set to, and only with the pinned sum."""
+"""Packages of npm as files: from the registry that the environment names or npm is set to, with the pinned sum."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 from envkit.download import sha256_of
 from envkit.errors import UserError
+from envkit.mirrors import NPM_REGISTRY, read_mirrors
+from envkit.paths import ROOT
 from envkit.process import capture
 
 _SECONDS = 300
@@ -32,7 +34,7 @@ def pack(package: str, sha256: str, target: Path) -> None:
             raise UserError(
                 f"What npm brought for {package} is not the file that is pinned, and was thrown away.",
                 f"expected SHA-256  {sha256}\nreceived SHA-256  {found}",
-                "npm config get registry   (ask its keeper: an archive that was made anew there is the usual cause)",
+                f"{_shown_registry()}   (ask its keeper: an archive that was made anew there is the usual cause)",
             )
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(archive.read_bytes())
@@ -45,7 +47,14 @@ def fetch_package(package: str, folder: Path) -> Path:
     """
     capture(
         ["npm", "pack", package, f"--pack-destination={folder}", "--loglevel=error", "--update-notifier=false"],
+        env=read_mirrors().package_variables(),
         timeout=_SECONDS,
-        next_step="npm config get registry   (is it the right one, and can this machine reach it?)",
+        next_step=f"{_shown_registry()}   (is it the right one, and can this machine reach it?)",
     )
     return next(folder.glob("*.tgz"))
+
+
+def _shown_registry() -> str:
+    """The command that shows which registry npm is led to."""
+    led = read_mirrors().package_variables().get(NPM_REGISTRY)
+    return f"grep npm_registry {ROOT / 'environment.toml'}" if led else "npm config get registry"
