@@ -197,9 +197,9 @@ def test_every_question_starts_with_a_question() -> None:
         assert question.help.splitlines()[0].endswith("?"), question.key
 
 
-def test_only_the_pinned_versions_the_mirrors_of_nodes_and_the_registrys_host_are_computed() -> None:
+def test_only_the_pinned_versions_and_what_follows_from_other_answers_is_computed() -> None:
     computed = [question.key for question in all_questions() if question.is_computed]
-    assert computed == ["pins", "mirrored_pins", "node_mirrors", "registry_host"]
+    assert computed == ["answers_file", "pins", "mirrored_pins", "node_mirrors", "registry_host"]
 
 
 def test_the_pins_are_the_defaults_by_their_mirrors_names() -> None:
