@@ -100,6 +100,10 @@ class RunningTool:
         self._process = process
         self._started = time.monotonic()
 
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
     def output(self, stdin: str = "", *, timeout: float | None = None, next_step: str = "") -> str:
         """Waits for its end and returns its standard output.
 

@@ -48,6 +48,7 @@ class FakeKube:
     lines: dict[float, list[str]] = field(default_factory=dict)
     asked: list[dict[str, Any]] = field(default_factory=list)
     controllers: str = "arc-systems"
+    poll_seconds: float = 0.3
 
     def own_resources(self) -> Resources:
         return max((item for item in self.at.items() if item[0] <= self.clock.now), key=lambda item: item[0])[1]()

@@ -189,6 +189,14 @@ def push_runner_image(environment: Generated, image: str, tag: str) -> str:
     return reference
 
 
+def prepare_runners(environment: Generated, *, ansible: Path, image: str, key: Key) -> None:
+    """Brings all that `install-arc` needs besides a running cluster: Ansible's packages, the image, the credentials."""
+    (environment.root / ".venv-ansible").symlink_to(ansible)
+    push_runner_image(environment, image, "first")
+    write_dotenv(environment)
+    write_key(environment, key)
+
+
 def arc_status(environment: Generated) -> Any:
     """What `arc-status --json` says."""
     return json.loads(environment.envkit("arc-status", "--json").stdout)

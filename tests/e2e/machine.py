@@ -20,7 +20,13 @@ T = TypeVar("T")
 _POLL = 0.1
 _SECONDS = 120
 # Below the range from which the kernel takes the ports of outgoing connections.
-_PORTS = range(20000, 30000)
+# Each process of a run has its own.
+_PORTS = range(
+    20000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
+    30000,
+    int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
+)
+_given: set[int] = set()
 
 
 def docker(*arguments: str, check: bool = True, stdin: str | None = None) -> str:
@@ -70,12 +76,13 @@ def wait_until(what: str, check: Callable[[], T | None], seconds: float = 60) ->
 
 
 def free_ports(number: int) -> list[int]:
-    """Ports on which nothing listens at the moment."""
+    """Ports on which nothing listens at the moment, and which no other test of this process was given."""
     found: list[int] = []
     while len(found) < number:
         port = random.choice(_PORTS)
         with socket.socket() as probe:
-            if port not in found and probe.connect_ex(("127.0.0.1", port)):
+            if port not in _given and probe.connect_ex(("127.0.0.1", port)):
+                _given.add(port)
                 found.append(port)
     return found
 

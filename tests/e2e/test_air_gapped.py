@@ -27,11 +27,8 @@ from e2e.arc_lab import (
     Key,
     arc_status,
     missing_lab,
-    push_runner_image,
-    require_lab,
+    prepare_runners,
     traces,
-    write_dotenv,
-    write_key,
 )
 from e2e.conftest import NewEnvironment
 from e2e.generated import Finished, Generated
@@ -94,11 +91,6 @@ def site(new_environment: NewEnvironment, tmp_path_factory: pytest.TempPathFacto
         (environment.root / "k3d.local.yaml").write_text(yaml.safe_dump({"hostAliases": aliases}), encoding="utf-8")
         environment.envkit("create")
         yield Site(environment, mirror, path, archive, published, pushed, downloads)
-
-
-@pytest.fixture(scope="module")
-def _lab() -> None:
-    require_lab()
 
 
 def answers(mirror: Mirror, prefix: str, downloads: Downloads) -> dict[str, Any]:
@@ -231,13 +223,10 @@ def test_the_engine_gets_its_images_from_the_archive_where_there_is_no_mirror(si
         assert chart.read_bytes() == Path(os.environ["LAB_ARC_SCALE_SET_CHART"]).read_bytes()
 
 
-@pytest.mark.usefixtures("_lab")
+@pytest.mark.usefixtures("arc_lab")
 def test_runners_come_up_from_the_mirror_alone(site: Site, github: GitHub, ansible: Path, image: str, key: Key) -> None:
     environment = site.environment
-    (environment.root / ".venv-ansible").symlink_to(ansible)
-    push_runner_image(environment, image, "first")
-    write_dotenv(environment)
-    write_key(environment, key)
+    prepare_runners(environment, ansible=ansible, image=image, key=key)
     environment.envkit("install-arc")
 
     assert arc_status(environment)["ready"]

@@ -25,8 +25,8 @@ from e2e.arc_lab import (
     arc_answers,
     arc_status,
     new_key,
+    prepare_runners,
     push_runner_image,
-    require_lab,
     traces,
     write_dotenv,
     write_key,
@@ -36,29 +36,21 @@ from e2e.generated import Generated
 from e2e.machine import docker, wait_until
 from e2e.workload import image_name, push_hello
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("arc_lab")]
 
 _NAMESPACE = ("--namespace", "arc-runners")
 _SYSTEM = ("--namespace", "arc-systems")
 _CONTROLLER = "--selector=app.kubernetes.io/part-of=gha-rs-controller"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _lab() -> None:
-    require_lab()
-
-
 @pytest.fixture(scope="module")
 def environment(new_environment: NewEnvironment, ansible: Path, image: str, key: Key) -> Generated:
     """An environment with its cluster running, the image pushed and everything filled in."""
     environment = new_environment(agents=1, **arc_answers())
-    (environment.root / ".venv-ansible").symlink_to(ansible)
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message=all"]):
         environment.run("git", "-c", "user.name=t", "-c", "user.email=t@example.com", *command)
     environment.envkit("create")
-    push_runner_image(environment, image, "first")
-    write_dotenv(environment)
-    write_key(environment, key)
+    prepare_runners(environment, ansible=ansible, image=image, key=key)
     return environment
 
 

@@ -17,14 +17,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from e2e.arc_lab import GitHub, Key, arc_answers, require_lab, write_dotenv, write_key
+from e2e.arc_lab import GitHub, Key, arc_answers, write_dotenv, write_key
 from e2e.conftest import NewEnvironment
 from e2e.generated import Generated
 from e2e.machine import docker, free_ports, push
 
 from envkit.runner.image import describe
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("arc_lab")]
 
 CONTEXT = "arn:aws:eks:eu-central-1:123456789012:cluster/team"
 LIMITED = "team-limited"
@@ -62,11 +62,6 @@ class Company:
     def everything(self) -> set[str]:
         """What is in the cluster as a whole: namespaces, resource definitions, roles."""
         return set(self.kubectl("get", _KINDS, "--output=name").split())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _lab() -> None:
-    require_lab()
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,8 @@ from e2e.arc_lab import (
     arc_answers,
     arc_status,
     missing_lab,
-    push_runner_image,
-    require_lab,
+    prepare_runners,
     traces,
-    write_dotenv,
-    write_key,
 )
 from e2e.conftest import NewEnvironment
 from e2e.generated import PORTS, Generated, answers_for_tests
@@ -31,11 +28,6 @@ from e2e.workload import image_name, pull, push_hello
 from support import ROOT
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture(scope="module")
-def _lab() -> None:
-    require_lab()
 
 
 @pytest.fixture(scope="module")
@@ -87,15 +79,12 @@ def with_runners(
     """Both with their runners, of which GitHub knows none before."""
     assert github.is_empty()
     for environment in pair:
-        (environment.root / ".venv-ansible").symlink_to(ansible)
-        push_runner_image(environment, image, "first")
-        write_dotenv(environment)
-        write_key(environment, key)
+        prepare_runners(environment, ansible=ansible, image=image, key=key)
         environment.envkit("install-arc")
     return pair
 
 
-@pytest.mark.usefixtures("_lab")
+@pytest.mark.usefixtures("arc_lab")
 def test_runners_of_both_stand_beside_each_other_and_each_takes_its_own_jobs(
     with_runners: tuple[Generated, Generated], github: GitHub
 ) -> None:
@@ -114,7 +103,7 @@ def test_runners_of_both_stand_beside_each_other_and_each_takes_its_own_jobs(
         pull(other, image_name(other, f"{name}:1"))
 
 
-@pytest.mark.usefixtures("_lab")
+@pytest.mark.usefixtures("arc_lab")
 def test_removing_the_runners_of_one_leaves_those_of_the_other(
     with_runners: tuple[Generated, Generated], github: GitHub
 ) -> None:

@@ -87,6 +87,7 @@ def _delete(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    from envkit.arc.api_proxy import proxied
     from envkit.arc.install import find_controller
     from envkit.arc.report import look, next_step, print_json, print_table
     from envkit.arc.settings import read_arc_settings
@@ -96,8 +97,8 @@ def _status(arguments: argparse.Namespace) -> int:
     settings = read_arc_settings(cluster)
     kube, controller = find_controller(cluster)
     if arguments.wait:
-        with Steps() as steps, steps.step("Waiting for the runners") as step:
-            state = wait_until_ready(kube, settings.name, since=datetime.now(UTC), on_state=step.note)
+        with Steps() as steps, steps.step("Waiting for the runners") as step, proxied(kube) as near:
+            state = wait_until_ready(near, settings.name, since=datetime.now(UTC), on_state=step.note)
         errors: list[str] = []  # with one it would not have ended
     else:
         state, errors = look(kube, settings.name)

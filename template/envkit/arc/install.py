@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from envkit.arc.ansible import prepare_ansible, started_playbook
+from envkit.arc.api_proxy import proxied
 from envkit.arc.causes import error_lines, find_cause
 from envkit.arc.kube import CONTROLLER_SELECTOR, Kube, Resource, Resources, kube_of, labels, name, namespace
 from envkit.arc.preflight import find_problems, refusal
@@ -97,10 +98,10 @@ def install(cluster: Cluster, steps: Steps, *, verify: bool, assume_yes: bool, a
             recap = playbook.finish(
                 {"arc_preflight_facts": plan, "confirmed": True}, step.note, next_step=f"{just_command()} install-arc"
             )
-    with steps.step("Waiting for GitHub, the listener and the first runner") as step:
+    with steps.step("Waiting for GitHub, the listener and the first runner") as step, proxied(kube) as near:
         # The old listener may run on with the old credentials for a while.
         settle = _SETTLE_SECONDS if _RESTART_TASK in recap.changed_tasks else 0
-        state = wait_until_ready(kube, settings.name, since=since, on_state=step.note, settle=settle)
+        state = wait_until_ready(near, settings.name, since=since, on_state=step.note, settle=settle)
     return Installed(state, recap.changed)
 
 

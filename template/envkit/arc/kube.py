@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from envkit.arc.settings import CONTROLLER_NAMESPACE, RUNNERS_NAMESPACE
 from envkit.cluster import Cluster
@@ -22,13 +22,13 @@ _SECONDS = 15
 CONTROLLER_SELECTOR = "app.kubernetes.io/part-of=gha-rs-controller"
 LISTENER_SELECTOR = "app.kubernetes.io/component=runner-scale-set-listener"
 
-_GROUP = "actions.github.com"
-SCALE_SETS = f"autoscalingrunnersets.{_GROUP}"
-RUNNER_SETS = f"ephemeralrunnersets.{_GROUP}"
-RUNNERS = f"ephemeralrunners.{_GROUP}"
-LISTENERS = f"autoscalinglisteners.{_GROUP}"
+RUNNER_GROUP = "actions.github.com"
+SCALE_SETS = f"autoscalingrunnersets.{RUNNER_GROUP}"
+RUNNER_SETS = f"ephemeralrunnersets.{RUNNER_GROUP}"
+RUNNERS = f"ephemeralrunners.{RUNNER_GROUP}"
+LISTENERS = f"autoscalinglisteners.{RUNNER_GROUP}"
 
-_PROTECTION = f"{_GROUP}/cleanup-protection"
+_PROTECTION = f"{RUNNER_GROUP}/cleanup-protection"
 
 Resource = dict[str, Any]
 
@@ -64,6 +64,9 @@ class Kube:
         seconds: How long a call may take.
         controllers: Namespace of the controller that watches over this environment's runners.
     """
+
+    poll_seconds: ClassVar[float] = 0.3
+    """Seconds between two looks of those who wait."""
 
     kubeconfig: Path
     context: str
@@ -136,7 +139,7 @@ class Kube:
         kinds = "namespaces,customresourcedefinitions.apiextensions.k8s.io"
         found = set(self.run("get", kinds, "--output=name").split())
         return bool(found & {f"namespace/{CONTROLLER_NAMESPACE}", f"namespace/{RUNNERS_NAMESPACE}"}) or any(
-            name.endswith(f".{_GROUP}") for name in found
+            name.endswith(f".{RUNNER_GROUP}") for name in found
         )
 
     def releases(self, namespace: str) -> list[str]:

@@ -13,7 +13,6 @@ from envkit.arc.state import PROOF_SECONDS, ArcState, assess
 from envkit.errors import CommandFailedError, UserError
 from envkit.paths import just_command
 
-_POLL = 0.3
 _LOGS = 1.0
 """Seconds between two looks into the logs."""
 
@@ -58,7 +57,7 @@ def wait_until_ready(
         except CommandFailedError:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(_POLL)
+            time.sleep(kube.poll_seconds)
             continue
         if not state.ready:
             well_since = None
@@ -70,7 +69,7 @@ def wait_until_ready(
         watch.look(state)
         if time.monotonic() > deadline:
             raise watch.timed_out(state, seconds)
-        time.sleep(_POLL)
+        time.sleep(kube.poll_seconds)
 
 
 def _is_proven(state: ArcState, well_for: float, settle: float) -> bool:

@@ -1,0 +1,190 @@
+"""Looking at the cluster through one kubectl proxy, for which a server on the same kind of socket stands in."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from fake_tools import Machine, machine
+
+from envkit.arc.api_proxy import proxied
+from envkit.arc.kube import Kube
+from envkit.errors import CommandFailedError
+
+__all__ = ["machine"]
+
+PROXY = """\
+import json, os, socketserver, sys
+from http.server import BaseHTTPRequestHandler
+
+folder, path = sys.argv[1], next(word for word in sys.argv if word.startswith("--unix-socket=")).partition("=")[2]
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        with open(f"{folder}/asked", "a") as asked:
+            print(self.path, self.headers["Host"], file=asked)
+        status, text = json.load(open(f"{folder}/answers")).get(self.path, (404, "no such page"))
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text.encode())))
+        self.end_headers()
+        self.wfile.write(text.encode())
+    def address_string(self):
+        return "a socket"
+
+socketserver.ThreadingUnixStreamServer(path, Handler).serve_forever()
+"""
+
+SYSTEM, RUNNERS = "namespaces/arc-systems", "namespaces/arc-runners"
+DEPLOYMENTS = f"/apis/apps/v1/{SYSTEM}/deployments?labelSelector=app.kubernetes.io%2Fpart-of%3Dgha-rs-controller"
+SCALE_SETS = f"/apis/actions.github.com/v1alpha1/{RUNNERS}/autoscalingrunnersets"
+EPHEMERAL_RUNNERS = f"/apis/actions.github.com/v1alpha1/{RUNNERS}/ephemeralrunners"
+
+WHOLE = {
+    DEPLOYMENTS: {"items": [{"metadata": {"name": "arc"}}]},
+    f"/api/v1/{SYSTEM}/pods": {"items": [{"metadata": {"name": "controller"}}]},
+    f"/api/v1/{RUNNERS}/pods": {"items": None},
+    SCALE_SETS: {"items": [{"kind": "AutoscalingRunnerSet", "metadata": {"name": "set"}}]},
+    EPHEMERAL_RUNNERS: {"items": []},
+}
+
+Answers = Callable[[dict[str, tuple[int, str]]], None]
+
+
+@pytest.fixture
+def answers(machine: Machine) -> Answers:
+    """A function that says what the API answers, by path: status and text."""
+    program = machine.folder / "proxy.py"
+    program.write_text(PROXY, encoding="utf-8")
+    machine.add("kubectl", f'exec {sys.executable} {program} {machine.folder} "$@"')
+
+    def write(pages: dict[str, tuple[int, str]]) -> None:
+        (machine.folder / "answers").write_text(json.dumps(pages), encoding="utf-8")
+
+    write({})
+    return write
+
+
+@pytest.fixture
+def kube(answers: Answers) -> Iterator[Kube]:
+    answers({path: (200, json.dumps(content)) for path, content in WHOLE.items()})
+    with proxied(Kube(Path("/kubeconfig"), "k3d-shop-dev")) as kube:
+        yield kube
+
+
+def asked(machine: Machine) -> list[str]:
+    return (machine.folder / "asked").read_text(encoding="utf-8").splitlines()
+
+
+def names(resources: tuple[dict[str, Any], ...]) -> list[str]:
+    return [f"{item['kind']}/{item['metadata']['name']}" for item in resources]
+
+
+def test_all_is_asked_of_one_program(kube: Kube, machine: Machine) -> None:
+    for _ in range(3):
+        found = kube.own_resources()
+
+    assert names(found.deployments) == ["Deployment/arc"]
+    assert names(found.pods) == ["Pod/controller"]
+    assert names(found.scale_sets) == ["AutoscalingRunnerSet/set"]
+    assert found.runners == ()
+    assert found.controllers == "arc-systems"
+    (call,) = machine.calls
+    assert call.startswith("kubectl --kubeconfig=/kubeconfig --context=k3d-shop-dev proxy ")
+    assert asked(machine) == [f"{path} localhost" for path in (*WHOLE,)] * 3
+
+
+def test_it_only_reads_and_only_this_person_reaches_it(kube: Kube, machine: Machine) -> None:
+    kube.own_resources()
+    (call,) = machine.calls
+    socket = Path(call.partition("--unix-socket=")[2].split()[0])
+    assert "--reject-methods=^(POST|PUT|PATCH|DELETE)$" in call
+    assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.usefixtures("answers")
+def test_nothing_of_it_is_left(machine: Machine) -> None:
+    with proxied(Kube(Path("/kubeconfig"), "c")) as kube:
+        kube.own_resources()
+    socket = Path(machine.calls[0].partition("--unix-socket=")[2].split()[0])
+    assert not socket.parent.exists()
+
+
+def test_kinds_that_the_cluster_does_not_know_yet_are_none(kube: Kube, answers: Answers) -> None:
+    answers({path: (200, json.dumps(WHOLE[path])) for path in WHOLE if path not in (SCALE_SETS, EPHEMERAL_RUNNERS)})
+    found = kube.own_resources()
+    assert found.scale_sets == found.runners == ()
+    assert names(found.pods) == ["Pod/controller"]
+
+
+def test_a_refusal_is_an_error_that_says_why(kube: Kube, answers: Answers) -> None:
+    answers({DEPLOYMENTS: (403, "deployments is forbidden")})
+    with pytest.raises(CommandFailedError) as error:
+        kube.own_resources()
+    assert error.value.output == "deployments is forbidden"
+    assert "status" in error.value.next_step
+
+
+def test_the_log_of_a_pod(kube: Kube, answers: Answers) -> None:
+    path = "/api/v1/namespaces/arc-systems/pods/listener/log"
+    answers(
+        {
+            f"{path}?tailLines=200&sinceTime=2026-11-26T05%3A00%3A00Z": (200, "one\ntwo\n"),
+            f"{path}?tailLines=5&container=main": (200, "main\n"),
+            "/api/v1/namespaces/arc-systems/pods/starting/log?tailLines=200": (400, "container is waiting to start"),
+        }
+    )
+    log = partial(kube.log, namespace="arc-systems")
+    assert log(target="listener", since="2026-11-26T05:00:00Z") == ["one", "two"]
+    assert log(target="listener", lines=5, container="main") == ["main"]
+    assert log(target="starting") == []
+    assert log(target="gone") == []
+
+
+def _look(kube: Kube) -> tuple[list[str], list[str]]:
+    return names(kube.own_resources().pods), kube.log(namespace="arc-systems", target="controller")
+
+
+@pytest.mark.parametrize("ending", ["exit 1", 'rm -f "${4#*=}"; exec /bin/sleep 60'], ids=["ends", "never-listens"])
+def test_without_a_proxy_kubectl_is_asked(machine: Machine, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+    monkeypatch.setattr("envkit.arc.api_proxy._START_SECONDS", 0.1)
+    items = json.dumps({"items": [{"kind": "Pod", "metadata": {"name": "controller"}}]})
+    machine.add("kubectl", f"case $* in *proxy*) {ending};; *logs*) echo line;; *arc-systems*) echo '{items}';; esac")
+    with proxied(Kube(Path("/kubeconfig"), "c")) as kube:
+        assert _look(kube) == (["Pod/controller"], ["line"])
+
+
+def test_a_proxy_that_ends_in_between_is_done_without(kube: Kube, machine: Machine) -> None:
+    kube.own_resources()
+    items = json.dumps({"items": [{"kind": "Pod", "metadata": {"name": "other"}}]})
+    machine.add("kubectl", f"case $* in *logs*) echo line;; *arc-systems*) echo '{items}';; esac")
+
+    _end_proxy(machine)
+
+    assert _look_until(kube, "Pod/other") == (["Pod/other"], ["line"])
+
+
+def _look_until(kube: Kube, pod: str) -> tuple[list[str], list[str]]:
+    """What is seen when this pod is; those who wait ask again, too, where an answer fails."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with suppress(CommandFailedError):
+            seen = _look(kube)
+            if pod in seen[0]:
+                return seen
+        time.sleep(0.01)
+    return [], []
+
+
+def _end_proxy(machine: Machine) -> None:
+    (process,) = (each for each in psutil.Process().children() if str(machine.folder / "proxy.py") in each.cmdline())
+    process.kill()
