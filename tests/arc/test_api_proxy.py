@@ -119,6 +119,41 @@ def test_nothing_of_it_is_left(machine: Machine) -> None:
     assert not socket.parent.exists()
 
 
+def test_all_namespaces_and_the_version_are_asked_of_it_too(kube: Kube, answers: Answers, machine: Machine) -> None:
+    everywhere = "/apis/actions.github.com/v1alpha1"
+    of_the_controller = "?labelSelector=app.kubernetes.io%2Fpart-of%3Dgha-rs-controller"
+    listed = {
+        f"/apis/apps/v1/deployments{of_the_controller}": "arc",
+        f"/api/v1/{SYSTEM}/pods": "controller",
+        f"/api/v1/{RUNNERS}/pods": "runner",
+        f"{everywhere}/autoscalingrunnersets": "set",
+        f"{everywhere}/ephemeralrunners": "runner",
+        f"{everywhere}/autoscalinglisteners": "listener",
+    }
+    pages = {path: (200, json.dumps({"items": [{"metadata": {"name": name}}]})) for path, name in listed.items()}
+    answers({**pages, "/version": (200, '{"gitVersion": "v1.36.4+k3s1"}')})
+
+    found = kube.resources()
+
+    assert kube.server_version() == "v1.36.4+k3s1"
+    assert names(found.deployments) == ["Deployment/arc"]
+    assert names(found.pods) == ["Pod/controller", "Pod/runner"]
+    assert names(found.scale_sets) == ["AutoscalingRunnerSet/set"]
+    assert names(found.runners) == ["EphemeralRunner/runner"]
+    assert names(found.listeners) == ["AutoscalingListener/listener"]
+    assert len(machine.calls) == 1
+
+
+def test_what_it_does_not_get_kubectl_is_asked_for(kube: Kube, answers: Answers, machine: Machine) -> None:
+    refused = (502, "dial tcp 127.0.0.1:6550: connect: connection refused")
+    answers({"/version": refused, "/apis/actions.github.com/v1alpha1/autoscalinglisteners": (200, "<html>")})
+    kube.own_resources()  # with which the proxy is up
+    machine.add("kubectl", "echo 'The connection to the server was refused' >&2; exit 1")
+    for ask in (kube.server_version, kube.resources):
+        with pytest.raises(CommandFailedError, match="The connection to the server was refused"):
+            ask()
+
+
 def test_kinds_that_the_cluster_does_not_know_yet_are_none(kube: Kube, answers: Answers) -> None:
     answers({path: (200, json.dumps(WHOLE[path])) for path in WHOLE if path not in (SCALE_SETS, EPHEMERAL_RUNNERS)})
     found = kube.own_resources()

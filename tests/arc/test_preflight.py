@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,13 +42,13 @@ class Place:
     resources_: Resources = field(default_factory=Resources)
     context: str = "k3d-mathtrail-dev"
 
-    def run(self, *_: str) -> str:
+    def server_version(self) -> str:
         if not self.kubernetes:
             raise CommandFailedError("kubectl failed", status=1, output="connection refused")
-        return json.dumps({"serverVersion": {"gitVersion": self.kubernetes}})
+        return self.kubernetes
 
     def resources(self) -> Resources:
-        self.run()
+        self.server_version()
         return self.resources_
 
 

@@ -45,11 +45,13 @@ class FakeKube:
         self.asked.append(arguments)
         if not self.version:
             raise CommandFailedError("kubectl failed", status=1, output="first\ndial tcp: no such host")
-        if arguments[0] == "version":
-            return json.dumps({"serverVersion": {"gitVersion": self.version}})
         if arguments[0] == "create":
             return "\n".join(json.dumps({"status": {"allowed": self.allowed}}) for _ in json.loads(stdin)["items"])
         return ""
+
+    def server_version(self) -> str:
+        self.run("version")
+        return self.version
 
     def get(self, kinds: str, *_: str) -> tuple[Resource, ...]:
         self.run("get", kinds)

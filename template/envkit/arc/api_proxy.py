@@ -8,9 +8,10 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import ClassVar
 from urllib.parse import quote, urlencode
 
@@ -25,8 +26,8 @@ _START_SECONDS = 5.0
 
 _PAUSE = 0.02
 
-_VERSION = "v1alpha1"
-"""Of all kinds of ARC, from its first release on."""
+_GROUP = f"/apis/{RUNNER_GROUP}/v1alpha1"
+"""Where all kinds of ARC are, from its first release on."""
 
 
 @contextmanager
@@ -48,47 +49,54 @@ def proxied(kube: Kube) -> Iterator[Kube]:
 
 
 class _Api:
-    """Questions to the proxy, over one connection."""
+    """Questions to the proxy, of one thread after the other, over one connection."""
 
     def __init__(self, connection: _UnixConnection, proxy: RunningTool) -> None:
         self._connection = connection
         self._proxy = proxy
         self._deadline = time.monotonic() + _START_SECONDS
+        self._lock = Lock()
 
     def is_up(self) -> bool:
         """Whether the proxy listens; waits for one that has just been started."""
         while self._proxy.is_running():
-            if self._connection.is_open():
-                return True
+            with self._lock:
+                if self._connection.is_open():
+                    return True
             if time.monotonic() > self._deadline:
                 return False
             time.sleep(_PAUSE)
         return False
 
-    def get(self, path: str, query: Mapping[str, str | int]) -> bytes | None:
+    def text(self, path: str, query: Mapping[str, str | int] | None = None) -> str | None:
         """What the API answers; None where there is no such thing. Raises CommandFailedError."""
-        try:
-            self._connection.request(
-                "GET", f"{path}?{urlencode(query)}" if query else path, headers={"Host": "localhost"}
-            )
-            response = self._connection.getresponse()
-            content = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            self._connection.close()
-            raise _failed(str(error) or type(error).__name__) from error
+        with self._lock:
+            try:
+                self._connection.request("GET", f"{path}?{urlencode(query)}" if query else path)
+                response = self._connection.getresponse()
+                content = response.read()
+            except (OSError, http.client.HTTPException) as error:
+                self._connection.close()
+                raise _failed(str(error) or type(error).__name__) from error
         if response.status == http.client.NOT_FOUND:
             return None
         if response.status != http.client.OK:
             raise _failed(content.decode(errors="replace")[:500])
-        return content
+        return content.decode(errors="replace")
+
+    def document(self, path: str, query: Mapping[str, str | int] | None = None) -> Resource:
+        """The same as JSON; empty where there is no such thing. Raises CommandFailedError."""
+        text = self.text(path, query)
+        try:
+            document = json.loads(text or "{}")
+        except ValueError as error:
+            raise _failed(f"what answers is no Kubernetes API: {error}") from error
+        return document if isinstance(document, dict) else {}
 
     def list(self, path: str, kind: str, **query: str) -> tuple[Resource, ...]:
         """Resources of a kind; none where the cluster does not know it. Raises CommandFailedError."""
-        content = self.get(path, query)
-        if content is None:
-            return ()
         # In a list, those that Kubernetes itself has do not name their kind.
-        return tuple({"kind": kind, **item} for item in json.loads(content)["items"] or ())
+        return tuple({"kind": kind, **item} for item in self.document(path, query).get("items") or ())
 
 
 @dataclass(frozen=True)
@@ -97,17 +105,38 @@ class _ProxiedKube(Kube):
 
     api: _Api = field(kw_only=True)
 
+    def server_version(self) -> str:
+        if self.api.is_up():
+            with suppress(CommandFailedError):  # kubectl says better why
+                return str(self.api.document("/version").get("gitVersion", ""))
+        return super().server_version()
+
+    def resources(self) -> Resources:
+        if self.api.is_up():
+            with suppress(CommandFailedError):  # as of one who may not look into all namespaces
+                return self._listed(
+                    "", listeners=self.api.list(f"{_GROUP}/autoscalinglisteners", "AutoscalingListener")
+                )
+        return super().resources()
+
     def own_resources(self) -> Resources:
         if not self.api.is_up():
             return super().own_resources()
+        return self._listed(f"/namespaces/{RUNNERS_NAMESPACE}", f"/namespaces/{self.controllers}")
+
+    def _listed(self, runners: str, controllers: str = "", listeners: tuple[Resource, ...] = ()) -> Resources:
+        """What is there: runners and controllers in these places, or everywhere."""
         listed = self.api.list
-        system, runners = f"namespaces/{self.controllers}", f"namespaces/{RUNNERS_NAMESPACE}"
-        group = f"/apis/{RUNNER_GROUP}/{_VERSION}/{runners}"
+        deployments = f"/apis/apps/v1{controllers}/deployments"
         return Resources(
-            deployments=listed(f"/apis/apps/v1/{system}/deployments", "Deployment", labelSelector=CONTROLLER_SELECTOR),
-            pods=(*listed(f"/api/v1/{system}/pods", "Pod"), *listed(f"/api/v1/{runners}/pods", "Pod")),
-            scale_sets=listed(f"{group}/autoscalingrunnersets", "AutoscalingRunnerSet"),
-            runners=listed(f"{group}/ephemeralrunners", "EphemeralRunner"),
+            deployments=listed(deployments, "Deployment", labelSelector=CONTROLLER_SELECTOR),
+            pods=(
+                *listed(f"/api/v1/namespaces/{self.controllers}/pods", "Pod"),
+                *listed(f"/api/v1/namespaces/{RUNNERS_NAMESPACE}/pods", "Pod"),
+            ),
+            scale_sets=listed(f"{_GROUP}{runners}/autoscalingrunnersets", "AutoscalingRunnerSet"),
+            runners=listed(f"{_GROUP}{runners}/ephemeralrunners", "EphemeralRunner"),
+            listeners=listeners,
             controllers=self.controllers,
         )
 
@@ -118,10 +147,10 @@ class _ProxiedKube(Kube):
         query |= {"sinceTime": since} if since else {}
         query |= {"container": container} if container else {}
         try:
-            content = self.api.get(f"/api/v1/namespaces/{namespace}/pods/{quote(target)}/log", query)
+            text = self.api.text(f"/api/v1/namespaces/{namespace}/pods/{quote(target)}/log", query)
         except CommandFailedError:
             return []
-        return (content or b"").decode(errors="replace").splitlines()
+        return (text or "").splitlines()
 
 
 class _UnixConnection(http.client.HTTPConnection):

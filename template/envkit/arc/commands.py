@@ -96,12 +96,13 @@ def _status(arguments: argparse.Namespace) -> int:
     cluster = _reached()
     settings = read_arc_settings(cluster)
     kube, controller = find_controller(cluster)
-    if arguments.wait:
-        with Steps() as steps, steps.step("Waiting for the runners") as step, proxied(kube) as near:
-            state = wait_until_ready(near, settings.name, since=datetime.now(UTC), on_state=step.note)
-        errors: list[str] = []  # with one it would not have ended
-    else:
-        state, errors = look(kube, settings.name)
+    with proxied(kube) as kube:
+        if arguments.wait:
+            with Steps() as steps, steps.step("Waiting for the runners") as step:
+                state = wait_until_ready(kube, settings.name, since=datetime.now(UTC), on_state=step.note)
+            errors: list[str] = []  # with one it would not have ended
+        else:
+            state, errors = look(kube, settings.name)
     step_text = next_step(
         state,
         errors,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -83,9 +83,10 @@ def install(cluster: Cluster, steps: Steps, *, verify: bool, assume_yes: bool, a
     """
     settings = read_arc_settings(cluster)
     prepare_ansible()
-    with started_playbook("install-arc") as playbook:
+    with started_playbook("install-arc") as playbook, ExitStack() as held:
         with steps.step("Checking credentials, settings, cluster and image"):
             kube, controller = find_controller(cluster)
+            kube = held.enter_context(proxied(kube))
             if controller:
                 settings = ownership.adopted(settings, controller)
             plan, before = _plan_install(
@@ -98,10 +99,10 @@ def install(cluster: Cluster, steps: Steps, *, verify: bool, assume_yes: bool, a
             recap = playbook.finish(
                 {"arc_preflight_facts": plan, "confirmed": True}, step.note, next_step=f"{just_command()} install-arc"
             )
-    with steps.step("Waiting for GitHub, the listener and the first runner") as step, proxied(kube) as near:
-        # The old listener may run on with the old credentials for a while.
-        settle = _SETTLE_SECONDS if _RESTART_TASK in recap.changed_tasks else 0
-        state = wait_until_ready(near, settings.name, since=since, on_state=step.note, settle=settle)
+        with steps.step("Waiting for GitHub, the listener and the first runner") as step:
+            # The old listener may run on with the old credentials for a while.
+            settle = _SETTLE_SECONDS if _RESTART_TASK in recap.changed_tasks else 0
+            state = wait_until_ready(kube, settings.name, since=since, on_state=step.note, settle=settle)
     return Installed(state, recap.changed)
 
 

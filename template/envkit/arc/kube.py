@@ -99,6 +99,10 @@ class Kube:
             raise
         return tuple(json.loads(text)["items"]) if text.strip() else ()
 
+    def server_version(self) -> str:
+        """Kubernetes' version as the API says it, such as `v1.36.4+k3s1`. Raises CommandFailedError."""
+        return str(json.loads(self.run("version", "--output=json"))["serverVersion"]["gitVersion"])
+
     def resources(self) -> Resources:
         """Everything at once. Raises CommandFailedError where the API does not answer."""
         with ThreadPoolExecutor(max_workers=4) as pool:

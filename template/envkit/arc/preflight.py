@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -115,12 +114,11 @@ def _helm() -> Iterator[Problem]:
 
 def _kubernetes(cluster: Cluster, kube: Kube) -> Iterator[Problem]:
     try:
-        facts = json.loads(kube.run("version", "--output=json"))
+        version = parse_version(kube.server_version())
     except CommandFailedError as error:
         last = (error.output.splitlines() or [error.what])[-1]
         yield f"The cluster {kube.context} does not answer: {last}", cluster.how_to_reach
         return
-    version = parse_version(facts["serverVersion"]["gitVersion"])
     if version and version < LEAST_KUBERNETES:
         yield (
             f"Kubernetes {version} is too old: BuildKit runs as a sidecar, which needs {LEAST_KUBERNETES}.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -31,12 +30,12 @@ def check_cluster(cluster: ExistingCluster) -> Iterator[Check]:
     yield _check_builder()
     kube = kube_of(cluster)
     try:
-        facts = json.loads(kube.run("version", "--output=json"))
+        version = kube.server_version()
     except CommandFailedError as error:
         last = (error.output.splitlines() or [error.what])[-1]
         yield Check("Cluster", Verdict.FAIL, f"it does not answer: {last}", cluster.how_to_reach)
         return
-    yield _check_version(facts["serverVersion"]["gitVersion"], cluster)
+    yield _check_version(version, cluster)
     if has_runners():
         yield from _check_runners(cluster, kube)
 
