@@ -20,6 +20,8 @@ from update_files import ABORT, UpdatedFiles
 
 _COMMIT = 'git add -A && git commit -m "chore: update the environment"'
 _MOST_NAMES = 12
+_MADE_OF_PROJECT = ("cluster_name", "runner_name")
+"""The answers whose default has the project in it."""
 
 
 def report(repository: Path, answers_file: str = ".copier-answers.yml") -> str:
@@ -35,6 +37,7 @@ def report(repository: Path, answers_file: str = ".copier-answers.yml") -> str:
     parts = ["\n".join(_summary(files, old, new))]
     if answers := list(_changed_answers(old, new)):
         parts.append("\n".join(["Other answers than before:", *(f"  {line}" for line in answers)]))
+    parts += _kept_names(old, new, answers_file)
     parts += due(files)
     if open_files := files.conflicts():
         lines = [
@@ -84,6 +87,27 @@ def _changed_answers(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
         if not key.startswith("_") and old and old.get(key) != new.get(key) and was_answered:
             values = [answers.get(key, "the template's") for answers in (old, new)]
             yield f"{key}: {values[0]} -> {values[1]}"
+
+
+def _kept_names(old: dict[str, Any], new: dict[str, Any], answers_file: str) -> Iterator[str]:
+    """Says which names still have the old project's in them: an update keeps every answer that was recorded."""
+    before, after = (str(answers.get("project", "")) for answers in (old, new))
+    if not before or before == after:
+        return
+    kept = {key: str(new.get(key, "")) for key in _MADE_OF_PROJECT if old.get(key) == new.get(key)}
+    kept = {key: name for key, name in kept.items() if name.startswith(f"{before}-")}
+    if not kept:
+        return
+    wanted = " ".join(f"-d {key}={after}{name.removeprefix(before)}" for key, name in kept.items())
+    is_usual = answers_file == ".copier-answers.yml"
+    command = "bin/just update" if is_usual else f"copier update --trust --answers-file {answers_file}"
+    yield "\n".join(
+        [
+            f"Names that were made of {before} stay: {', '.join(f'{key} {name}' for key, name in kept.items())}.",
+            "To change them too, once this is committed:",
+            f"    {command} {wanted}",
+        ]
+    )
 
 
 def _answers(content: bytes | None) -> dict[str, Any]:

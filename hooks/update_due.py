@@ -103,10 +103,20 @@ def _cluster(files: UpdatedFiles) -> Iterator[str]:
             "The cluster's configuration changed. A cluster that exists keeps its old one until it is made again:",
             list(_changes(before, after)),
             "bin/just delete && bin/just create",
-            "Images in the registry stay; runners are installed again by bin/just install-arc.",
+            _fate_of_images_and_runners(old, new),
         )
     if new and old and new.registry_port != old.registry_port:
         yield f"Manifests that name the registry's port {old.registry_port} have to name {new.registry_port}."
+
+
+def _fate_of_images_and_runners(old: Cluster | None, new: Cluster | None) -> str:
+    if not (old and new and old.volume and old.volume != new.volume):
+        return "Images in the registry stay; runners are installed again by bin/just install-arc."
+    return (
+        "Runners are installed again by bin/just build-runner && bin/just install-arc.\n"
+        f"The registry is called {new.registry} then, and has no images yet. The old ones are in a volume that stays:\n"
+        f"    docker volume rm {old.volume}   (unless another environment uses them)"
+    )
 
 
 def _renamed(old: Cluster, new: Cluster) -> str:

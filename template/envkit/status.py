@@ -19,6 +19,7 @@ from envkit.paths import just_command
 from envkit.registry import use_of
 from envkit.report import new_table, plain, print_report
 from envkit.state import State, assess, drift_between, is_drifted
+from envkit.wording import counted
 
 _DOCKER_SECONDS = 4.0
 """A person who asks for the status waits no longer for an engine that does not answer."""
@@ -160,8 +161,9 @@ def _network_lines(network: dict[str, Any]) -> list[str]:
 def _registry_line(registry: dict[str, Any]) -> str:
     if not registry["answers"]:
         return f"{registry['host']}  [yellow]does not answer[/] ({registry['container']})"
+    repositories = counted(registry["repositories"], "repository", "repositories")
     size = "" if registry["bytes"] is None else f", {registry['bytes'] / 2**20:.1f} MiB"
-    return f"{registry['host']}  answers, {registry['repositories']} repositories{size}"
+    return f"{registry['host']}  answers, {repositories}{size}"
 
 
 def _status(

@@ -134,6 +134,19 @@ def test_new_name_says_how_to_delete_the_old_cluster(update: Update) -> None:
         "    docker volume rm k3d-mathtrail-registry   (its images, unless another environment uses them)\n" in printed
     )
     assert "bin/just delete && bin/just create" not in printed
+    assert "Names that were made of mathtrail stay: runner_name mathtrail-runners.\n" in printed
+
+
+def test_new_project_says_which_names_stay_and_where_the_images_are(update: Update) -> None:
+    printed = update(data={"project": "shop"})
+    assert (
+        "Names that were made of mathtrail stay: cluster_name mathtrail-dev, runner_name mathtrail-runners.\n"
+        in printed
+    )
+    assert "    bin/just update -d cluster_name=shop-dev -d runner_name=shop-runners\n" in printed
+    assert "The registry is called k3d-shop-registry then, and has no images yet." in printed
+    assert "    docker volume rm k3d-mathtrail-registry   (unless another environment uses them)\n" in printed
+    assert "Images in the registry stay" not in printed
 
 
 EXISTING = {"provider": "existing", "kube_context": "kind-a", "image_repository": "registry.example.com/team/runner"}
