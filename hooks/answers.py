@@ -173,6 +173,14 @@ Image = Annotated[
     ),
     Text,
 ]
+OptionalImage = Annotated[
+    str,
+    Field(
+        pattern=f"^$|{IMAGE}",
+        description="nothing, or an image reference with a tag or digest, such as registry.example.com/team/dev:1",
+    ),
+    Text,
+]
 ImageRepository = Annotated[
     str,
     Field(
@@ -280,6 +288,7 @@ class Answers(BaseModel):
     image_repository_http: YesNo
     image_pull_secret: SecretName
     create_cluster: YesNo
+    devcontainer_image: OptionalImage
     devcontainer_file: DevContainerFile
     image_mirrors: ImageMirrors
     image_mirrors_plain_http: PlainHttpMirrors

@@ -104,6 +104,18 @@ def test_existing_repository_gets_the_snippet_and_nothing_else_changes(template:
     assert changed(service) == set()
 
 
+def test_image_that_has_the_tools_gets_no_feature(template: Path, service: Path) -> None:
+    write(service, usual=TEAM)
+    copy(template, service, devcontainer_image="mirror.example.com/team/dev:1")
+    assert "features" not in value(service / USUAL)
+    assert value(service / USUAL)["image"] == "debian"
+    assert value(service / USUAL)["runArgs"] == ["--init", *ARGUMENTS]
+    commit_all(service, "the snippet")
+    update(service, devcontainer_image="")
+    assert value(service / USUAL)["features"]
+    assert "devcontainer_image" not in read_yaml(service / ANSWERS)
+
+
 def test_update_brings_what_the_template_changed_and_keeps_what_the_team_did(
     template: Path, service: Path, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from answers import Answers, complete, problems
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import Environment, StrictUndefined, Template
+from jsonc import parse
 from jsonschema import Draft7Validator
 from pytest_copie.plugin import Copie
 from questions import all_questions
@@ -259,6 +260,17 @@ def test_a_dev_container_comes_from_mirrors_too(tmp_path: Path, copy_project: Co
     text = (copy_project(tmp_path / "env", image_mirrors=mirrors) / ".devcontainer" / "devcontainer.json").read_text()
     assert '"image": "mirror.example.com/mcr/devcontainers/base:' in text
     assert '"mirror.example.com/github/devcontainers/features/kubectl-helm-minikube:' in text
+
+
+def test_a_dev_container_of_an_own_image_downloads_nothing(tmp_path: Path, copy_project: CopyProject) -> None:
+    image = "mirror.example.com/team/dev:1"
+    text = (
+        copy_project(tmp_path / "env", devcontainer_image=image) / ".devcontainer" / "devcontainer.json"
+    ).read_text()
+    settings = parse(text).value
+    assert settings["image"] == image
+    assert "features" not in settings
+    assert settings["runArgs"]
 
 
 def test_no_file_of_a_mirrored_environment_pulls_from_a_registry_that_is_mirrored(
