@@ -16,7 +16,7 @@ from copier import run_copy
 from e2e.conftest import NewEnvironment
 from e2e.generated import Generated
 from e2e.machine import docker
-from jsonc import parse, without_child
+from jsonc import parse
 from support import commit_all
 
 pytestmark = pytest.mark.e2e
@@ -123,13 +123,9 @@ class Service:
         return self.root / ".devcontainer" / "devcontainer.json"
 
     def merge_snippet(self, template: Path) -> None:
-        """Merges the snippet, and has the image's own kubectl and Helm used: features come from the internet."""
-        answers = {"scope": "devcontainer", "project": self._environment.project}
+        """Merges the snippet, with the image's own kubectl and Helm: features come from the internet."""
+        answers = {"scope": "devcontainer", "project": self._environment.project, "devcontainer_image": IMAGE}
         run_copy(str(template), self.root, answers, defaults=True, quiet=True, unsafe=True)
-        text = self._file.read_text(encoding="utf-8")
-        node = parse(text)
-        index = [child.key for child in node.children].index("features")
-        self._file.write_text(without_child(text, node, index), encoding="utf-8")
 
     def up(self) -> None:
         """Starts the dev container."""
