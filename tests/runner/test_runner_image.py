@@ -440,6 +440,13 @@ def test_another_base_is_handed_on(repository: Path) -> None:
     assert "--label=actions-runner.version=2.340.0" in command(repository)
 
 
+def test_buildah_builds_stages_beside_each_other(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, jobs in ((None, 1), (2, 2), (32, 4)):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        assert f"--jobs={jobs}" in command(repository)
+    assert not any(word.startswith("--jobs") for word in command(repository, "docker"))
+
+
 def test_mirrors_are_handed_on(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNNER_MIRROR", "https://mirror.example/files")
     monkeypatch.setenv("RUNNER_APT_MIRROR", "https://mirror.example/apt")
