@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from destination import ANSWERS_FILE
 from migrate import MOVED
 from questions import all_questions
 from update_files import ABORT, UpdatedFiles
 
 _COMMIT = 'git add -A && git commit -m "chore: update the environment"'
 _MOST_NAMES = 12
-_MADE_OF_PROJECT = ("cluster_name", "runner_name")
-"""The answers whose default has the project in it."""
 
 
-def report(repository: Path, answers_file: str = ".copier-answers.yml") -> str:
+def report(repository: Path, answers_file: str = ANSWERS_FILE) -> str:
     """What the person who updated has to know."""
     # The rules by which files are combined are envkit's own; its modules lie in the template, and not yet on the path.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "template"))
@@ -94,12 +93,13 @@ def _kept_names(old: dict[str, Any], new: dict[str, Any], answers_file: str) -> 
     before, after = (str(answers.get("project", "")) for answers in (old, new))
     if not before or before == after:
         return
-    kept = {key: str(new.get(key, "")) for key in _MADE_OF_PROJECT if old.get(key) == new.get(key)}
+    made_of_it = [question.key for question in all_questions() if str(question.default).startswith("{{ project }}-")]
+    kept = {key: str(new[key]) for key in made_of_it if key in new and old.get(key) == new[key]}
     kept = {key: name for key, name in kept.items() if name.startswith(f"{before}-")}
     if not kept:
         return
     wanted = " ".join(f"-d {key}={after}{name.removeprefix(before)}" for key, name in kept.items())
-    is_usual = answers_file == ".copier-answers.yml"
+    is_usual = answers_file == ANSWERS_FILE
     command = "bin/just update" if is_usual else f"copier update --trust --answers-file {answers_file}"
     yield "\n".join(
         [

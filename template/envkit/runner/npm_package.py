@@ -7,7 +7,7 @@ from pathlib import Path
 
 from envkit.download import sha256_of
 from envkit.errors import UserError
-from envkit.mirrors import NPM_REGISTRY, read_mirrors
+from envkit.mirrors import NPM_REGISTRY, Mirrors, read_mirrors
 from envkit.paths import ROOT
 from envkit.process import capture
 
@@ -31,10 +31,11 @@ def pack(package: str, sha256: str, target: Path) -> None:
         archive = fetch_package(package, Path(folder))
         found = sha256_of(archive)
         if found != sha256:
+            shown = _shown_registry(read_mirrors())
             raise UserError(
                 f"What npm brought for {package} is not the file that is pinned, and was thrown away.",
                 f"expected SHA-256  {sha256}\nreceived SHA-256  {found}",
-                f"{_shown_registry()}   (ask its keeper: an archive that was made anew there is the usual cause)",
+                f"{shown}   (ask its keeper: an archive that was made anew there is the usual cause)",
             )
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(archive.read_bytes())
@@ -45,16 +46,17 @@ def fetch_package(package: str, folder: Path) -> Path:
 
     Raises UserError where npm is not there or cannot fetch it.
     """
+    mirrors = read_mirrors()
     capture(
         ["npm", "pack", package, f"--pack-destination={folder}", "--loglevel=error", "--update-notifier=false"],
-        env=read_mirrors().package_variables(),
+        env=mirrors.package_variables(),
         timeout=_SECONDS,
-        next_step=f"{_shown_registry()}   (is it the right one, and can this machine reach it?)",
+        next_step=f"{_shown_registry(mirrors)}   (is it the right one, and can this machine reach it?)",
     )
     return next(folder.glob("*.tgz"))
 
 
-def _shown_registry() -> str:
+def _shown_registry(mirrors: Mirrors) -> str:
     """The command that shows which registry npm is led to."""
-    led = read_mirrors().package_variables().get(NPM_REGISTRY)
-    return f"grep npm_registry {ROOT / 'environment.toml'}" if led else "npm config get registry"
+    is_led = NPM_REGISTRY in mirrors.package_variables()
+    return f"grep npm_registry {ROOT / 'environment.toml'}" if is_led else "npm config get registry"
