@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,21 +45,29 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
     """Runs a program that prints this and ends with this status."""
 
     def run(text: str, status: int = 0, on_task: Callable[[str], None] = lambda _: None) -> Recap:
-        program = tmp_path / "bin" / "python"
+        program = tmp_path / "bin" / "ansible-playbook"
         program.parent.mkdir(exist_ok=True)
         (tmp_path / "text").write_text(text)
         program.write_text(
-            f'#!/bin/sh\necho "$*" >{tmp_path}/arguments\n'
-            f"while [ ! -e {tmp_path}/known ]; do sleep 0.01; done\n"
-            f"cat >{tmp_path}/variables\ncat {tmp_path}/text\nexit {status}\n"
+            # It reads what its arguments name, long after it was started and not from its standard input.
+            f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/arguments\ncat >{tmp_path}/stdin\ntouch {tmp_path}/started\n'
+            f"cat {arc_ansible._FACTS_FILE} >{tmp_path}/facts\ncat {tmp_path}/text\nexit {status}\n"
         )
         program.chmod(0o755)
         monkeypatch.setattr(arc_ansible, "_VENV", tmp_path)
-        with started_playbook("install-arc") as playbook:
-            (tmp_path / "known").touch()
-            return playbook.finish({"arc": {"name": "x"}}, on_task, next_step="again")
+        with started_playbook("delete-arc", force=True) as playbook:
+            wait_for(tmp_path / "started")
+            return playbook.finish({"name": "x"}, on_task, next_step="again")
 
     return run
+
+
+def wait_for(file: Path) -> None:
+    """Waits until there is a file."""
+    deadline = time.monotonic() + 10
+    while not file.exists():
+        assert time.monotonic() < deadline, f"{file} is not there"
+        time.sleep(0.01)
 
 
 def test_counts_and_names_of_tasks_come_from_its_output(play: Play, tmp_path: Path) -> None:
@@ -69,10 +75,11 @@ def test_counts_and_names_of_tasks_come_from_its_output(play: Play, tmp_path: Pa
     assert play(_GOOD, on_task=tasks.append).changed == 3
     assert play(_GOOD).changed_tasks == {"Wait"}
     assert tasks == ["Make the namespace", "Wait"]
-    assert json.loads((tmp_path / "variables").read_text()) == {"arc": {"name": "x"}}
-    safe, loader, playbook = (tmp_path / "arguments").read_text().split()
-    assert (safe, Path(playbook).name) == ("-P", "install-arc.yml")
-    assert Path(loader).is_file()
+    assert json.loads((tmp_path / "facts").read_text()) == {"name": "x"}
+    assert (tmp_path / "stdin").read_text() == ""
+    playbook, option, variables = (tmp_path / "arguments").read_text().splitlines()
+    assert (Path(playbook), option) == (ANSIBLE / "delete-arc.yml", "--extra-vars")
+    assert json.loads(variables) == {"arc_preflight_file": arc_ansible._FACTS_FILE, "force": True}
 
 
 def test_failed_task_is_named_with_its_message(play: Play) -> None:
@@ -83,27 +90,13 @@ def test_failed_task_is_named_with_its_message(play: Play) -> None:
     assert error.value.next_step == "again"
 
 
-@pytest.mark.parametrize(("given", "status"), [('{"a": 1}', 7), ("", 1)], ids=["variables", "none"])
-def test_program_is_loaded_before_its_variables_are_known(given: str, status: int, tmp_path: Path) -> None:
-    (tmp_path / "playing.py").write_text(
-        "import sys\nprint('loaded', flush=True)\n\ndef play():\n    print(*sys.argv, sep='|')\n    return 7\n"
-    )
-    information = tmp_path / "playing-1.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: playing\nVersion: 1\n")
-    (information / "entry_points.txt").write_text("[console_scripts]\nansible-playbook = playing:play\n")
-    with subprocess.Popen(
-        [sys.executable, "-P", arc_ansible._PROGRAM, "install-arc.yml"],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as program:
-        assert program.stdout
-        assert program.stdout.readline() == "loaded\n"
-        played, _ = program.communicate(given)
-    assert played == ('ansible-playbook|install-arc.yml|--extra-vars|{"a": 1}\n' if given else "")
-    assert program.returncode == status
+def test_playbook_ends_without_its_facts_when_nobody_finishes_it(play: Play, tmp_path: Path) -> None:
+    play(_GOOD)
+    (tmp_path / "facts").unlink()
+    (tmp_path / "started").unlink()
+    with started_playbook("install-arc"):
+        wait_for(tmp_path / "started")
+    assert not (tmp_path / "facts").read_text()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from envkit.errors import CommandFailedError, UserError
@@ -20,7 +19,10 @@ from envkit.tool_versions import ansible_python_pin, tool_statuses
 _FOLDER = ROOT / "ansible"
 _VENV = ROOT / ".venv-ansible"
 _REQUIREMENTS = _FOLDER / "requirements.txt"
-_PROGRAM = Path(__file__).with_name("loaded_playbook.py")
+_FACTS_FILE = "/dev/fd/3"
+"""Where a playbook reads its facts. Ansible's own processes have no standard input, but keep what else is open."""
+
+_WITH_FACTS_FROM_STDIN = 'exec "$@" 3<&0 </dev/null'
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,16 @@ def prepare_ansible() -> None:
 
 
 class StartedPlaybook:
-    """A playbook that waits for its variables."""
+    """A playbook that waits for its facts."""
 
     def __init__(self, tool: StartedTool) -> None:
         self._tool = tool
 
-    def finish(self, variables: Mapping[str, Any], on_task: Callable[[str], None], *, next_step: str) -> Recap:
+    def finish(self, facts: Mapping[str, Any], on_task: Callable[[str], None], *, next_step: str) -> Recap:
         """Lets it go on; returns what it has done.
 
         Args:
-            variables: Extra variables, among which no credential may be.
+            facts: What it calls `arc_preflight_facts`; no credential may be among them.
             on_task: Gets the name of each task as it begins.
             next_step: What the person should do if it fails.
 
@@ -85,7 +87,7 @@ class StartedPlaybook:
                 on_task(task)
 
         try:
-            self._tool.finish(json.dumps(variables), see)
+            self._tool.finish(json.dumps(facts), see)
         except CommandFailedError as error:
             raise CommandFailedError(
                 f"Ansible could not carry out the task: {_failed_task(lines)}.",
@@ -97,11 +99,25 @@ class StartedPlaybook:
 
 
 @contextmanager
-def started_playbook(name: str) -> Iterator[StartedPlaybook]:
-    """Starts a playbook, named without `.yml`, so that Ansible is loaded when its variables are known."""
-    # -P: beside the program lies a module called ansible, which is not the one that it needs.
-    argv = [str(_VENV / "bin" / "python"), "-P", str(_PROGRAM), str(_FOLDER / f"{name}.yml")]
-    env = {"ANSIBLE_CONFIG": str(_FOLDER / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
+def started_playbook(name: str, **variables: Any) -> Iterator[StartedPlaybook]:
+    """Starts a playbook, named without `.yml`, so that it is at its first task when its facts are known.
+
+    Args:
+        name: Which one.
+        variables: Its other variables. Everybody on the machine can read them.
+    """
+    extra_variables = json.dumps({"arc_preflight_file": _FACTS_FILE, **variables})
+    argv = [
+        *("sh", "-c", _WITH_FACTS_FROM_STDIN, "sh", str(_VENV / "bin" / "ansible-playbook")),
+        *(str(_FOLDER / f"{name}.yml"), "--extra-vars", extra_variables),
+    ]
+    env = {
+        "ANSIBLE_CONFIG": str(_FOLDER / "ansible.cfg"),
+        "ANSIBLE_FORCE_COLOR": "0",
+        "ANSIBLE_NOCOLOR": "1",
+        # Python would read the modules, which come through a pipe, in steps of one byte.
+        "PYTHONUNBUFFERED": "",
+    }
     with started(argv, env=env) as tool:
         yield StartedPlaybook(tool)
 

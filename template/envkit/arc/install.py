@@ -96,9 +96,7 @@ def install(cluster: Cluster, steps: Steps, *, verify: bool, assume_yes: bool, a
             _confirm_replacement(plan, before, assume_yes=assume_yes)
         since = datetime.now(UTC)
         with steps.step("Installing the controller and the runners") as step:
-            recap = playbook.finish(
-                {"arc_preflight_facts": plan, "confirmed": True}, step.note, next_step=f"{just_command()} install-arc"
-            )
+            recap = playbook.finish(plan, step.note, next_step=f"{just_command()} install-arc")
         with steps.step("Waiting for GitHub, the listener and the first runner") as step:
             # The old listener may run on with the old credentials for a while.
             settle = _SETTLE_SECONDS if _RESTART_TASK in recap.changed_tasks else 0
@@ -136,7 +134,7 @@ def remove(cluster: Cluster, steps: Steps, *, force: bool) -> Removed:
     """
     require_runners()
     prepare_ansible()
-    with started_playbook("delete-arc") as playbook:
+    with started_playbook("delete-arc", force=force) as playbook:
         with steps.step("Looking at what is there"):
             kube, _ = find_controller(cluster)
             if not kube.has_traces():
@@ -152,7 +150,7 @@ def remove(cluster: Cluster, steps: Steps, *, force: bool) -> Removed:
         words = _removed_parts(plan["delete"])
         with steps.step(f"Removing {', '.join(['runners', *words])}") as step:
             try:
-                recap = playbook.finish({"arc_preflight_facts": plan, "force": force}, step.note, next_step="")
+                recap = playbook.finish(plan, step.note, next_step="")
             except CommandFailedError as error:
                 raise _not_removed(kube, error, since) from error
     return Removed(tuple(plan["delete"]["releases"]), tuple(words), recap.changed > 0)
