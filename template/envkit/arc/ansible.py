@@ -73,7 +73,7 @@ class StartedPlaybook:
 
         Args:
             facts: What it calls `arc_preflight_facts`; no credential may be among them.
-            on_task: Gets the name of each task as it begins.
+            on_task: Gets the name of each task as Ansible tells it.
             next_step: What the person should do if it fails.
 
         Raises:
@@ -143,7 +143,8 @@ def _message(lines: list[str]) -> str:
     start = next((i for i, line in enumerate(lines) if line.startswith("[ERROR]")), None)
     if start is None:
         start = next((i for i, line in enumerate(lines) if line.startswith("fatal:")), 0)
-    end = next((i for i in range(start, len(lines)) if lines[i].startswith("PLAY RECAP")), len(lines))
+    # What goes on beside it may have more to say.
+    end = next((i for i in range(start, len(lines)) if lines[i].startswith(("PLAY ", "TASK "))), len(lines))
     return "\n".join(line for line in lines[start:end] if line.strip())[-1500:]
 
 
@@ -153,6 +154,6 @@ def _recap(lines: list[str]) -> Recap:
         task = _task(line) or task
         if line.startswith("changed: "):
             changed.add(task)
-        if match := re.match(r"localhost\s+: ok=\d+\s+changed=(\d+)", line):
-            counted = int(match[1])
+        if match := re.match(r"\S+\s+: ok=\d+\s+changed=(\d+)", line):
+            counted += int(match[1])
     return Recap(counted, frozenset(changed))
