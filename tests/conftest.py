@@ -6,6 +6,7 @@ runs them reaches Git or Copier.
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ from typing import Any
 import jinja2
 import plumbum
 import pytest
-from copier import run_copy
+from copier import _template, run_copy
 from copier._main import Worker
 from support import SNAPSHOT_TAG, CopyProject, commit_all, copy_working_tree
 
@@ -71,6 +72,23 @@ def _compiled_templates() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jinja2.Environment, "compile", compile_once)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _read_templates() -> Iterator[None]:
+    """Keeps what each `copier.yml` says: Copier reads it anew for every folder, several times in an update."""
+    load = _template.load_template_config
+    read: dict[bytes, Any] = {}
+
+    def load_once(path: Path, quiet: bool = False) -> Any:
+        text = path.read_bytes()
+        if text not in read:
+            read[text] = load(path, quiet)
+        return copy.deepcopy(read[text])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_template, "load_template_config", load_once)
         yield
 
 

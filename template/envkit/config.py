@@ -14,6 +14,7 @@ import io
 import itertools
 import re
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -187,7 +188,7 @@ def read_environment(root: Path = ROOT) -> Environment:
     path = root / "k3d.yaml"
     document, local = _read_k3d_yaml(path), read_overlay(local_file(path))
     _refuse_unknown(local, local_file(path))
-    document = merged(document, local, local_file(path))
+    document = _laid_over(document, local, local_file(path))
     dotenv = _dotenv_values(root / ".env")
     overrides = _overrides(dotenv, root / ".env")
     effective = _apply(overrides, document)
@@ -243,6 +244,43 @@ def k3d_input(environment: Environment, root: Path = ROOT) -> str:
             "Take the $ out of it (a file mounted through `volumes:` can hold such text).",
         )
     return text
+
+
+_REGISTRIES = "registries.config"
+"""The text of k3s about registries, which is YAML in YAML."""
+
+
+def _laid_over(document: dict[str, Any], local: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The document with the team's own over it, and so the text in `registries.config`, which is YAML by itself.
+
+    Replaced as a whole, it would take with it the mirrors by which nodes reach the environment's registry.
+    """
+    result = merged(document, local, path)
+    below, own = (_registries_config(part) for part in (document, local))
+    if not isinstance(below, str) or not isinstance(own, str):
+        return result
+    try:
+        over = yaml.safe_load(own)
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"{path} is not a configuration of k3d.",
+            f"{_REGISTRIES} is not valid YAML: {error}",
+            f"Correct {_REGISTRIES} in {path}.",
+        ) from error
+    with suppress(yaml.YAMLError):  # of the template's file, in which k3d finds it, too
+        base = yaml.safe_load(below)
+        if (
+            isinstance(base, dict)
+            and isinstance(over, dict)
+            and (both := merged(base, over, path, _REGISTRIES)) != over
+        ):
+            result["registries"]["config"] = yaml.safe_dump(both, sort_keys=False)
+    return result
+
+
+def _registries_config(document: dict[str, Any]) -> object:
+    registries = document.get("registries")
+    return registries.get("config") if isinstance(registries, dict) else None
 
 
 def _read_k3d_yaml(path: Path) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def read_overlay(path: Path) -> dict[str, Any]:
     return document
 
 
-def merged(document: Mapping[str, Any], overlay: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def merged(document: Mapping[str, Any], overlay: Mapping[str, Any], path: Path, place: str = "") -> dict[str, Any]:
     """The document with the overlay's values over it; mappings are merged, all else (lists, too) is replaced.
 
     So Helm merges values files.
@@ -56,11 +56,12 @@ def merged(document: Mapping[str, Any], overlay: Mapping[str, Any], path: Path) 
         document: What the template's file says.
         overlay: What the team's own file says.
         path: The team's own file, for errors.
+        place: Where in the files both stand, for errors; empty for the whole of them.
 
     Raises:
         UserError: A key holds a mapping in one file and something else in the other, or a list and something else.
     """
-    return _merged(document, overlay, path, "")
+    return _merged(document, overlay, path, f"{place}." if place else "")
 
 
 def is_set_in(overlay: Any, keys: tuple[str | int, ...]) -> bool:

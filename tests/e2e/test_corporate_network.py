@@ -83,8 +83,7 @@ def site(new_environment: NewEnvironment, tmp_path_factory: pytest.TempPathFacto
         proxy.routes = {COMPANY: company.port, STRANGER: foreign.port}
         for registry in (company, foreign):
             push(HELLO_IMAGE, f"127.0.0.1:{registry.port}/{hello}")  # whose certificate Docker does not check there
-        mirrors = yaml.safe_load(config["registries"]["config"])
-        mirrors["mirrors"] |= {host: {"endpoint": [f"https://{host}"]} for host in (COMPANY, STRANGER)}
+        mirrors = {"mirrors": {host: {"endpoint": [f"https://{host}"]} for host in (COMPANY, STRANGER)}}
         local = {"registries": {"config": yaml.safe_dump(mirrors)}}
         (environment.root / "k3d.local.yaml").write_text(yaml.safe_dump(local), encoding="utf-8")
         (environment.root / "ca-bundle.pem").write_text(authority.pem, encoding="ascii")

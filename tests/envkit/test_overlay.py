@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from samples import write_repo
 
 from envkit.config import k3d_input, read_environment
@@ -95,9 +96,41 @@ def test_own_ports_are_those_of_the_machine_where_dotenv_names_others(tmp_path: 
     assert with_local(tmp_path, "kubeAPI:\n  hostPort: '7000'\n", dotenv="API_PORT=7001\n").api_port == 7001
 
 
+OWN_MIRROR = "mirrors:\n  images.example.com:\n    endpoint: [https://mirror.example.com]\n"
+
+
+def registries_config(environment: Environment) -> Any:
+    """What the nodes get to know of registries."""
+    return yaml.safe_load(environment.effective["registries"]["config"])
+
+
+def test_own_mirrors_come_beside_those_of_the_environments_registry(tmp_path: Path) -> None:
+    plain = registries_config(read_environment(write_repo(tmp_path / "plain")))
+    local = yaml.safe_dump({"registries": {"config": OWN_MIRROR}})
+    made = registries_config(with_local(tmp_path, local, dotenv="REGISTRY_PORT=5051\n"))
+    assert made["mirrors"]["images.example.com"] == {"endpoint": ["https://mirror.example.com"]}
+    names = {"k3d-shop-registry.localhost:5050", "localhost:5050"}
+    assert plain["mirrors"].keys() == names
+    # Those of a developer's own port as well.
+    assert made["mirrors"].keys() == names | {name.replace("5050", "5051") for name in names} | {"images.example.com"}
+
+
+def test_own_registries_that_have_it_all_stay_as_they_are_written(tmp_path: Path) -> None:
+    below = yaml.safe_load(write_repo(tmp_path / "plain").joinpath("k3d.yaml").read_text(encoding="utf-8"))
+    text = f"# ours\n{below['registries']['config']}"
+    environment = with_local(tmp_path, yaml.safe_dump({"registries": {"config": text}}))
+    assert environment.effective["registries"]["config"] == text
+
+
 @pytest.mark.parametrize(
     ("text", "what", "why"),
     [
+        ("registries:\n  config: 'mirrors: [a'\n", "k3d.local.yaml is not", "registries.config is not valid"),
+        (
+            "registries:\n  config: 'mirrors: []'\n",
+            "k3d.local.yaml cannot be laid over",
+            "registries.config.mirrors is a list in it",
+        ),
         ("agent: 3\n", "k3d.local.yaml sets agent", "Did you mean agents?"),
         ("agents: many\n", "k3d.local.yaml is not a configuration", "k3d.local.yaml: agents: "),
         ("kubeAPI:\n  hostPort: x\n", "k3d.local.yaml is not a configuration", "k3d.local.yaml: kubeAPI.hostPort: "),

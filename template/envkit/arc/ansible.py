@@ -38,10 +38,11 @@ class Recap:
     changed_tasks: frozenset[str]
 
 
-def prepare_ansible() -> None:
+def prepare_ansible(recipe: str) -> None:
     """Makes the virtual environment, or brings it in line with `ansible/requirements.txt`; quick where it is.
 
-    Raises UserError where there is no Python that is new enough, or where the packages cannot be installed.
+    `recipe` is what to run again if that fails. Raises UserError where there is no Python that is new enough, or where
+    the packages cannot be installed.
     """
     stamp = _VENV / "requirements.installed"
     if stamp.exists() and stamp.read_bytes() == _REQUIREMENTS.read_bytes():
@@ -59,7 +60,7 @@ def prepare_ansible() -> None:
         check=False,
     )
     if done.returncode:
-        raise UserError("Ansible could not be installed.", "The lines above say why.", f"{just_command()} install-arc")
+        raise UserError("Ansible could not be installed.", "The lines above say why.", f"{just_command()} {recipe}")
 
 
 class StartedPlaybook:

@@ -82,7 +82,7 @@ def install(cluster: Cluster, steps: Steps, *, verify: bool, assume_yes: bool, a
         UserError: Something stands in the way, or the runners do not come up; says what helps.
     """
     settings = read_arc_settings(cluster)
-    prepare_ansible()
+    prepare_ansible("install-arc")
     with started_playbook("install-arc") as playbook, ExitStack() as held:
         with steps.step("Checking credentials, settings, cluster and image"):
             kube, controller = find_controller(cluster)
@@ -133,7 +133,7 @@ def remove(cluster: Cluster, steps: Steps, *, force: bool) -> Removed:
         UserError: It could not be removed; says why, and what `--force` would do.
     """
     require_runners()
-    prepare_ansible()
+    prepare_ansible("delete-arc")
     with started_playbook("delete-arc", force=force) as playbook:
         with steps.step("Looking at what is there"):
             kube, _ = find_controller(cluster)
