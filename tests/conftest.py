@@ -76,6 +76,19 @@ def _compiled_templates() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _plain_text_is_not_rendered() -> Iterator[None]:
+    """Leaves out what changes nothing: Copier renders each part of every path, most of which hold no template."""
+    render = Worker._render_string
+
+    def render_template(worker: Worker, string: str, extra_context: dict[str, Any] | None = None) -> str:
+        return render(worker, string, extra_context) if "{" in string else string
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Worker, "_render_string", render_template)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _read_templates() -> Iterator[None]:
     """Keeps what each `copier.yml` says: Copier reads it anew for every folder, several times in an update."""
     load = _template.load_template_config
