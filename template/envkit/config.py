@@ -14,7 +14,6 @@ import io
 import itertools
 import re
 import tomllib
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -256,31 +255,37 @@ def _laid_over(document: dict[str, Any], local: dict[str, Any], path: Path) -> d
     Replaced as a whole, it would take with it the mirrors by which nodes reach the environment's registry.
     """
     result = merged(document, local, path)
-    below, own = (_registries_config(part) for part in (document, local))
-    if not isinstance(below, str) or not isinstance(own, str):
+    own = _registries_config(local)
+    if not isinstance(own, str):
         return result
     try:
         over = yaml.safe_load(own)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(
             f"{path} is not a configuration of k3d.",
             f"{_REGISTRIES} is not valid YAML: {error}",
             f"Correct {_REGISTRIES} in {path}.",
         ) from error
-    with suppress(yaml.YAMLError):  # of the template's file, in which k3d finds it, too
-        base = yaml.safe_load(below)
-        if (
-            isinstance(base, dict)
-            and isinstance(over, dict)
-            and (both := merged(base, over, path, _REGISTRIES)) != over
-        ):
-            result["registries"]["config"] = yaml.safe_dump(both, sort_keys=False)
+    base = _mapping_in(_registries_config(document))
+    if base and isinstance(over, dict) and (both := merged(base, over, path, _REGISTRIES)) != over:
+        result["registries"]["config"] = yaml.safe_dump(both, sort_keys=False)
     return result
 
 
 def _registries_config(document: dict[str, Any]) -> object:
     registries = document.get("registries")
     return registries.get("config") if isinstance(registries, dict) else None
+
+
+def _mapping_in(text: object) -> dict[str, Any] | None:
+    """What a text of YAML says; None where it is no text or no mapping, or wrong, which k3d finds and says."""
+    if not isinstance(text, str):
+        return None
+    try:
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):  # PyYAML lets the ValueError of a date like 2026-02-31 through
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def _read_k3d_yaml(path: Path) -> dict[str, Any]:
@@ -485,13 +490,8 @@ def _mirror_also(config: object, team_port: str, port: str) -> object:
 
     The team's names stay, so a manifest that says `:5050` still works where a developer uses another port.
     """
-    if not isinstance(config, str):
-        return config
-    try:
-        document = yaml.safe_load(config)
-    except yaml.YAMLError:
-        return config
-    mirrors = document.get("mirrors") if isinstance(document, dict) else None
+    document = _mapping_in(config)
+    mirrors = document.get("mirrors") if document else None
     if not isinstance(mirrors, dict):
         return config
     for name in list(mirrors):

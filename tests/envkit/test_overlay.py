@@ -126,6 +126,7 @@ def test_own_registries_that_have_it_all_stay_as_they_are_written(tmp_path: Path
     ("text", "what", "why"),
     [
         ("registries:\n  config: 'mirrors: [a'\n", "k3d.local.yaml is not", "registries.config is not valid"),
+        ("registries:\n  config: 'day: 2026-02-31'\n", "k3d.local.yaml is not", "registries.config is not valid"),
         (
             "registries:\n  config: 'mirrors: []'\n",
             "k3d.local.yaml cannot be laid over",
