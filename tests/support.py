@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,3 +61,11 @@ def fixture_files(folder: str) -> list[Any]:
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file."""
     return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def wait_for(file: Path, seconds: float = 10) -> None:
+    """Waits until another process has made a file; fails the test where that takes longer."""
+    deadline = time.monotonic() + seconds
+    while not file.exists():
+        assert time.monotonic() < deadline, f"{file} is not there after {seconds} s"
+        time.sleep(0.01)

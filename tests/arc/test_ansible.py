@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from support import ROOT
+from support import ROOT, wait_for
 
 from envkit.arc import ansible as arc_ansible
 from envkit.arc.ansible import Recap, started_playbook
@@ -63,14 +62,6 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
             return playbook.finish({"name": "x"}, on_task, next_step="again")
 
     return run
-
-
-def wait_for(file: Path) -> None:
-    """Waits until there is a file."""
-    deadline = time.monotonic() + 10
-    while not file.exists():
-        assert time.monotonic() < deadline, f"{file} is not there"
-        time.sleep(0.01)
 
 
 def test_counts_and_names_of_tasks_come_from_its_output(play: Play, tmp_path: Path) -> None:

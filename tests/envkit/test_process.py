@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fake_tools import Machine
+from support import wait_for
 
 from envkit.errors import TIMED_OUT, CommandFailedError, UserError
 from envkit.process import capture, find_tool, redact, require_tool, started, stream, tool_environment
@@ -227,7 +228,7 @@ def test_a_tool_works_before_its_input_is_known(machine: Machine, tmp_path: Path
     lines: list[str] = []
 
     with started(["k3d"]) as tool:
-        _wait_for(tmp_path / "works")
+        wait_for(tmp_path / "works")
         tool.finish("input\n", lines.append)
 
     assert lines == ["warm", "input"]
@@ -238,16 +239,9 @@ def test_a_tool_that_never_got_its_input_is_ended(heeds: str, machine: Machine, 
     machine.add("k3d", f"trap '{heeds}' INT; : >{tmp_path}/got; touch {tmp_path}/waits; cat >>{tmp_path}/got; :")
 
     with started(["k3d"]):
-        _wait_for(tmp_path / "waits")
+        wait_for(tmp_path / "waits")
 
     assert (tmp_path / "got").read_bytes() == b""
-
-
-def _wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 10
-    while not path.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_ctrl_c_waits_for_the_tool_to_end(machine: Machine, tmp_path: Path) -> None:
