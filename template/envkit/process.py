@@ -32,6 +32,9 @@ _KEPT_LINES = 20
 _LAST_LOOK_SECONDS = 0.2
 """What a tool gets whose time is over before anyone asks for its output: it may have ended long ago."""
 
+_END_SECONDS = 5.0
+"""What a tool gets to end by itself that never got its input. It would take half a second."""
+
 _INSTALLED_BY_HAND = {"docker": "Install Docker: https://docs.docker.com/engine/install/"}
 """What `install` does not bring."""
 
@@ -245,8 +248,21 @@ def started(
             raise
         finally:
             if not pipe.closed:
-                # It waits for its input, so there is nothing to lose; as after Ctrl-C it removes its temporary files.
-                process.send_signal(signal.SIGINT)
+                _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Ends a tool that waits for its input, so there is nothing to lose.
+
+    As after Ctrl-C it removes its temporary files. Ansible, though, can be met where it ends its own processes, and
+    waits for them for ever then: seen once in a hundred times.
+    """
+    process.send_signal(signal.SIGINT)
+    _feed(process, "")  # the end of the input, for one that ignores the signal
+    try:
+        process.wait(timeout=_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _feed(process: subprocess.Popen[str], text: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 from fake_tools import Machine
 from support import wait_for
 
+from envkit import process
 from envkit.errors import TIMED_OUT, CommandFailedError, UserError
 from envkit.process import capture, find_tool, redact, require_tool, started, stream, tool_environment
 
@@ -242,6 +243,17 @@ def test_a_tool_that_never_got_its_input_is_ended(heeds: str, machine: Machine, 
         wait_for(tmp_path / "waits")
 
     assert (tmp_path / "got").read_bytes() == b""
+
+
+def test_a_tool_that_will_not_end_is_killed(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_END_SECONDS", 0.1)
+    machine.add("k3d", f"trap '' INT; touch {tmp_path}/waits; exec /bin/sleep 60")
+    begin = time.monotonic()
+
+    with started(["k3d"]):
+        wait_for(tmp_path / "waits")
+
+    assert time.monotonic() - begin < 30
 
 
 def test_ctrl_c_waits_for_the_tool_to_end(machine: Machine, tmp_path: Path) -> None:
