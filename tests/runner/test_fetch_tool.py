@@ -30,11 +30,13 @@ class Stage:
         dpkg = self.bin / "dpkg"
         dpkg.write_text(f"#!/bin/sh\necho {self.arch}\n", encoding="utf-8")
         dpkg.chmod(0o755)
-        subprocess.run(["sh", ROOT / "runner" / "split-pins", self.pins], cwd=self.folder, check=True)
+        environment = os.environ | {"PATH": f"{self.bin}:{os.environ['PATH']}", "RUNNER_MIRROR": self.mirror}
+        split = ["sh", str(ROOT / "runner" / "split-pins"), str(self.pins)]
+        subprocess.run(split, cwd=self.folder, env=environment, check=True)
         done = subprocess.run(
             ["sh", ROOT / "runner" / "fetch-tool", tool, self.out],
             cwd=self.folder,
-            env=os.environ | {"PATH": f"{self.bin}:{os.environ['PATH']}", "RUNNER_MIRROR": self.mirror},
+            env=environment,
             capture_output=True,
             text=True,
             check=False,
