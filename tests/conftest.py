@@ -10,16 +10,17 @@ import copy
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import plumbum
 import pytest
-from copier import _template, run_copy
+from copier import _template, _vcs, run_copy
 from copier._main import Worker
-from support import SNAPSHOT_TAG, CopyProject, commit_all, copy_working_tree
+from copier._types import Phase
+from support import SNAPSHOT_TAG, CopyProject, commit_all, copy_working_tree, git
 
 ISOLATION = {
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -89,6 +90,24 @@ def _plain_text_is_not_rendered() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _name_of_the_answers_file() -> Iterator[None]:
+    """Keeps it as long as files are rendered: Copier renders it for each part of every path, from all the answers."""
+    name: Callable[[Worker], Path] = vars(Worker)["answers_relpath"].fget
+
+    def name_once(worker: Worker) -> Path:
+        if Phase.current() is not Phase.RENDER:
+            return name(worker)
+        kept: dict[str, Path] = vars(worker)
+        if "_kept_answers_relpath" not in kept:
+            kept["_kept_answers_relpath"] = name(worker)
+        return kept["_kept_answers_relpath"]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Worker, "answers_relpath", property(name_once))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _read_templates() -> Iterator[None]:
     """Keeps what each `copier.yml` says: Copier reads it anew for every folder, several times in an update."""
     load = _template.load_template_config
@@ -102,6 +121,26 @@ def _read_templates() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_template, "load_template_config", load_once)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cloned_versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps a clone of each version of a template: Copier makes three in an update, and reads from them only."""
+    clone = _vcs.clone
+    kept: dict[tuple[str, str], str] = {}
+
+    def clone_once(url: str, ref: str, location: str) -> str:
+        if ref == "HEAD":  # what is not committed counts, too
+            return clone(url, ref, location)
+        key = (url, git(Path(url), "rev-parse", f"{ref}^{{commit}}"))
+        if key not in kept:
+            kept[key] = clone(url, ref, str(tmp_path_factory.mktemp("version")))
+        Path(location).rmdir()
+        return kept[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_template, "clone", clone_once)
         yield
 
 
