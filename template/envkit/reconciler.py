@@ -36,6 +36,10 @@ _READY = 180.0
 """Seconds that a new or restarted cluster gets to become Ready."""
 
 _POLL = 0.2
+"""Seconds between two looks, at least."""
+
+_PAUSE = 2
+"""Seconds between two looks, at most, while nodes are not Ready."""
 
 _ROUNDS = 6
 """More than any repair needs; ends a repair that goes in circles."""
@@ -66,6 +70,7 @@ class Reconciler:
         self._created = self._waited = self._restarted = False
         self._kubeconfig = ""
         self._publishing: Future[None] | None = None
+        self._noting: Future[None] | None = None
 
     def bring_up(self, *, may_create: bool = True) -> Outcome:
         """Ends with every node Ready, the registry answering, the kubeconfigs written and DNS records in place.
@@ -147,6 +152,8 @@ class Reconciler:
     def _wait(self, title: str, seconds: float) -> Observation:
         """Looks until all works, or something is found that waiting cannot mend, or the time is over."""
         with self._session.steps.step(title) as step, ThreadPoolExecutor(max_workers=1) as pool:
+            if self._created:
+                self._noting = pool.submit(note_user, self._environment)
             self._kubeconfig = refresh_host_kubeconfig(self._session)
             if self._created:
                 self._publishing = pool.submit(self._publish_registry)
@@ -158,7 +165,13 @@ class Reconciler:
                     return observation
                 self._forget_nodes(assessment)
                 step.note(" ".join(assessment.reasons))
-                time.sleep(_POLL)
+                self._pause()
+
+    def _pause(self) -> None:
+        """Lets time pass until the next look, which costs a starting cluster some of the processor that it needs."""
+        end = time.monotonic() + _POLL
+        self._session.wait_for_nodes(_PAUSE)
+        time.sleep(max(0.0, end - time.monotonic()))
 
     def _forget_nodes(self, assessment: Assessment) -> None:
         for name in assessment.stale_nodes:
@@ -283,11 +296,12 @@ class Reconciler:
 
     def _complete(self, observation: Observation) -> None:
         """Marks a creation of ours as complete, once; from then on the cluster is somebody's."""
-        note_user(self._environment)
+        if not _is_done(self._noting):
+            note_user(self._environment)
         server = observation.server
         if server and server.config_hash and (self._created or read_marker(server.name) is None):
             with self._session.steps.step("Publishing the registry"):
-                if self._publishing is None or self._publishing.exception():
+                if not _is_done(self._publishing):
                     self._publish_registry()
                 known = server.config_hash == self._environment.config_hash
                 write_marker(server.name, self._environment.described if known else {})
@@ -328,6 +342,10 @@ class Reconciler:
             f"docker logs --tail 50 k3d-{cluster}-server-0   (the cause)\n"
             f"{just_command()} delete && {just_command()} create   (a new cluster; images in the registry stay)",
         )
+
+
+def _is_done(work: Future[None] | None) -> bool:
+    return work is not None and work.exception() is None
 
 
 def _created_from(observation: Observation) -> dict[str, Any] | None:

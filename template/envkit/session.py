@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 
 from envkit.engine import Container, k3d_containers
 from envkit.environment import Environment
+from envkit.errors import CommandFailedError
 from envkit.kubeconfig import KubeconfigPaths, kubeconfig_paths
 from envkit.mirrors import k3d_variables
 from envkit.observation import split
@@ -70,6 +72,12 @@ class Session:
             timeout=_KUBECTL_SECONDS * 1.5,
             next_step=f"{just_command()} status",
         )
+
+    def wait_for_nodes(self, seconds: int) -> None:
+        """Returns when the nodes that the API knows are Ready, when it does not answer, or after this time."""
+        limits = [f"--timeout={seconds}s", f"--request-timeout={seconds}s"]
+        with suppress(CommandFailedError):
+            self.kubectl("wait", "nodes", "--all", "--for=condition=Ready", *limits)
 
 
 def _message(line: str) -> str:

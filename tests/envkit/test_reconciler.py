@@ -107,6 +107,9 @@ class RecordingSession(Session):
         assert (stdin is not None) == ("create" in arguments and "cluster" in arguments)
         self.world.do(f"k3d {' '.join(arguments)}")
 
+    def wait_for_nodes(self, seconds: int) -> None:
+        assert 0 < seconds < reconciler._SETTLE
+
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         if self.world.deaf:
             self.world.deaf -= 1
@@ -450,7 +453,8 @@ def test_an_unfinished_cluster_that_does_not_work_is_made_anew_once(world: World
     with pytest.raises(UserError, match="could not be repaired"):
         world.reconciler.bring_up()
 
-    assert world.calls == [f"remove {SERVER} {' '.join(AGENTS)} {LOAD_BALANCER} {REGISTRY}", CREATE]
+    removal = f"remove {SERVER} {' '.join(AGENTS)} {LOAD_BALANCER} {REGISTRY}"
+    assert world.calls == [removal, CREATE, "note the user"]
 
 
 def test_start_restarts_an_unfinished_cluster_and_does_not_make_it_anew(world: World) -> None:

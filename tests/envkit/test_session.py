@@ -30,3 +30,14 @@ def test_nothing_that_k3d_leaves_among_its_temporary_files_stays(
     folder = Path((tmp_path / "where").read_text(encoding="utf-8").strip())
     assert folder.name.startswith("envkit-k3d-")
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_waiting_for_nodes_ends_after_its_time_and_is_no_error(machine: Machine, tmp_path: Path, status: int) -> None:
+    machine.add("kubectl", f'echo "$@" >{tmp_path}/asked; exit {status}')
+
+    Session(sample_environment(tmp_path / "shop"), Steps(io.StringIO()), 0).wait_for_nodes(2)
+
+    asked = (tmp_path / "asked").read_text(encoding="utf-8").split()
+    assert {"--timeout=2s", "nodes", "--all"} <= set(asked)
+    assert asked[-1] == "--request-timeout=2s"  # of two the last one counts
