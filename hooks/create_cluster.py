@@ -8,6 +8,7 @@ costs nothing: Copier deletes what it generated when a task fails, so this one n
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,9 +28,11 @@ def is_update_copy(folder: Path) -> bool:
 def failure(repository: Path) -> str | None:
     """Create the cluster; returns why that did not work, or None when it did."""
     program = repository / "bin" / "envkit"
+    # There may be no just on this machine; what it says next has to work.
+    environment = os.environ | {"ENVKIT_JUST": "bin/just"}
     try:
         for step in STEPS:
-            status = subprocess.run([program, *step], cwd=repository, check=False).returncode
+            status = subprocess.run([program, *step], cwd=repository, env=environment, check=False).returncode
             if status:
                 return f"`bin/envkit {' '.join(step)}` ended with exit status {status}; its output is above."
     except KeyboardInterrupt:

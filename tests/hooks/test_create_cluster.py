@@ -18,7 +18,7 @@ FAKE_ENVKIT = """\
 #!/bin/sh
 # Stands in for the generated repository's own program: notes how and where it was called.
 echo "$(pwd) $*" >>"$CALLS"
-echo "envkit $*"
+echo "envkit $*, next: $ENVKIT_JUST"
 exit "${ENVKIT_STATUS:-0}"
 """
 ANSWERS = {"create_cluster": True}
@@ -95,7 +95,7 @@ def test_failing_creation_keeps_the_repository_and_says_what_to_run(
     assert (tmp_path / "env" / "k3d.yaml").exists()
     assert len(calls.read_text(encoding="utf-8").splitlines()) == 1
     output = capfd.readouterr()
-    assert "envkit install --only create" in output.out
+    assert "envkit install --only create, next: bin/just" in output.out
     assert "`bin/envkit install --only create` ended with exit status 3" in output.err
     assert f"cd {tmp_path}/env && bin/just create" in output.err
 
