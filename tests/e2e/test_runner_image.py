@@ -51,14 +51,17 @@ def environment(new_environment: NewEnvironment, releases: Releases) -> Generate
     environment = new_environment(**answers)
     (environment.root / "runner" / "tools.local.toml").write_text(OWN_TOOL, encoding="utf-8")
     releases.publish(environment.root)
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=A company"),
-            *("-keyout", os.devnull, "-out", environment.root / "runner" / "ca" / "company.crt"),
-        ],
-        capture_output=True,
-        check=True,
-    )
+    authorities = environment.root / "runner" / "ca"
+    (authorities / "team").mkdir()
+    for certificate in (authorities / "company.crt", authorities / "team" / "team.crt"):
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=A company"),
+                *("-keyout", os.devnull, "-out", certificate),
+            ],
+            capture_output=True,
+            check=True,
+        )
     environment.envkit("create")
     return environment
 
@@ -134,11 +137,12 @@ def test_nodes_run_the_image_by_the_name_that_was_remembered(environment: Genera
 def test_jobs_trust_the_company_s_own_authority(environment: Generated) -> None:
     port = environment.answers["registry_port"]
     image = f"localhost:{port}/{reference(environment).partition('/')[2]}"
-    certificate = (environment.root / "runner" / "ca" / "company.crt").read_text(encoding="utf-8")
+    authorities = environment.root / "runner" / "ca"
 
     trusted = docker("run", "--rm", "--entrypoint=/bin/sh", image, "-c", 'cat "$NODE_EXTRA_CA_CERTS"')
 
-    assert certificate.strip() in trusted
+    for name in ("company.crt", "team/team.crt"):
+        assert (authorities / name).read_text(encoding="utf-8").strip() in trusted, name
 
 
 def test_the_moving_tag_names_the_same_image(environment: Generated) -> None:

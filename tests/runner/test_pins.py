@@ -175,12 +175,12 @@ def test_the_dockerfile_reads_what_a_toml_parser_reads(tmp_path: Path) -> None:
 
 
 def test_comments_and_other_sections_do_not_change_the_file_of_a_section(repository: Path, tmp_path: Path) -> None:
-    def section(name: str) -> bytes:
+    def section(name: str) -> tuple[bytes, float]:
         folder = tmp_path / name
         folder.mkdir()
         runner = repository / "runner"
         subprocess.run(["sh", runner / "split-pins", runner / "tools.toml"], cwd=folder, check=True)
-        return (folder / "helm.toml").read_bytes()
+        return (folder / "helm.toml").read_bytes(), (folder / "helm.toml").stat().st_mtime
 
     before = section("before")
     write_pin(repository / "runner" / "tools.toml", "just", "version", "9.9.9")
