@@ -32,6 +32,9 @@ _KEPT_LINES = 20
 _LAST_LOOK_SECONDS = 0.2
 """What a tool gets whose time is over before anyone asks for its output: it may have ended long ago."""
 
+_CTRL_C_SECONDS = 10.0
+"""What a tool gets to end by itself that Ctrl-C has reached, too."""
+
 _END_SECONDS = 5.0
 """What a tool gets to end by itself that never got its input. It would take half a second."""
 
@@ -241,10 +244,7 @@ def started(
         except BaseException:
             if pipe.closed:
                 # Ctrl-C reaches the tool too (same terminal); it gets a moment to end by itself.
-                try:
-                    process.wait(timeout=10)
-                except subprocess.TimeoutExpired:
-                    process.kill()
+                _kill_after(process, _CTRL_C_SECONDS)
             raise
         finally:
             if not pipe.closed:
@@ -259,8 +259,12 @@ def _end(process: subprocess.Popen[str]) -> None:
     """
     process.send_signal(signal.SIGINT)
     _feed(process, "")  # the end of the input, for one that ignores the signal
+    _kill_after(process, _END_SECONDS)
+
+
+def _kill_after(process: subprocess.Popen[str], seconds: float) -> None:
     try:
-        process.wait(timeout=_END_SECONDS)
+        process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.kill()
 

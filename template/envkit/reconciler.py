@@ -152,10 +152,9 @@ class Reconciler:
     def _wait(self, title: str, seconds: float) -> Observation:
         """Looks until all works, or something is found that waiting cannot mend, or the time is over."""
         with self._session.steps.step(title) as step, ThreadPoolExecutor(max_workers=1) as pool:
-            if self._created:
-                self._noting = pool.submit(note_user, self._environment)
             self._kubeconfig = refresh_host_kubeconfig(self._session)
             if self._created:
+                self._noting = pool.submit(note_user, self._environment)
                 self._publishing = pool.submit(self._publish_registry)
             deadline = time.monotonic() + seconds
             while True:
