@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from arc.test_causes import refused
 from arc.test_state import SET, scale_set, whole
-from arc.test_wait import TOKENS, Clock, FakeKube
+from arc.test_wait import ASKS, TOKENS, Clock, FakeKube
 
 from envkit.arc import report
 from envkit.arc.kube import Resources
@@ -54,9 +54,15 @@ def test_listener_whose_log_went_with_it_is_looked_at_again(clock: Clock) -> Non
     assert told(clock, {0: lambda: gone}, {1.5: [REFUSED]}) != []
 
 
-def test_listener_that_stays_is_well(clock: Clock) -> None:
-    assert told(clock, {0: lambda: listening(clock, since=0)}, {0: [REFUSED]}) == []
-    assert clock.now == 2
+def test_listener_that_asks_for_work_is_well(clock: Clock) -> None:
+    assert told(clock, {0: lambda: listening(clock, since=0)}, {0: [REFUSED, ASKS]}) == []
+    assert clock.now == 0
+
+
+def test_listener_that_runs_without_a_session_is_shown_as_such(clock: Clock) -> None:
+    state, _ = look(FakeKube(clock, {0: lambda: listening(clock, since=0)}, {}), SET)  # type: ignore[arg-type]
+    assert not state.ready
+    assert "GitHub has not let it in" in state.listener.detail
 
 
 def test_listener_that_has_run_for_long_is_not_waited_for(clock: Clock) -> None:

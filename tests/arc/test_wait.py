@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from envkit.arc.kube import Resources
 from envkit.arc.wait import wait_until_ready
 from envkit.errors import CommandFailedError, UserError
 
+ASKS = 'level=INFO msg="Getting next message" component=listener lastMessageID=0'
 TOKENS = "https://api.github.com/app/installations/2/access_tokens"
 
 
@@ -86,29 +87,37 @@ def test_it_ends_as_soon_as_a_runner_is_idle(clock: Clock) -> None:
         assert any(words in line for line in said), said
 
 
-def test_listener_that_runs_for_a_moment_only_is_no_proof(clock: Clock) -> None:
-    listener, controller = whole().pods
-    young = copy.deepcopy(listener)
-    young["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = "2999-01-01T00:00:00Z"
-    flicker: dict[float, Callable[[], Resources]] = {
-        **{turn * 1.4: lambda: whole(pods=(young, controller)) for turn in range(30)},
-        **{turn * 1.4 + 0.7: lambda: whole(pods=(controller,)) for turn in range(30)},
-    }
+def young_listener() -> Resources:
+    """All is there, and the listener has just begun to run; a runner from before waits for jobs."""
+    listener, controller = copy.deepcopy(whole().pods)
+    listener["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = datetime.now(UTC).isoformat()
+    return whole(pods=(listener, controller))
+
+
+@pytest.mark.parametrize("lasts", [0.7, 5.0], ids=["a-moment", "seconds-on-a-busy-machine"])
+def test_listener_that_runs_until_github_turns_it_away_is_no_proof(lasts: float, clock: Clock) -> None:
+    flicker: dict[float, Callable[[], Resources]] = {}
+    for turn in range(10):
+        flicker[turn * 2 * lasts] = young_listener
+        flicker[(turn * 2 + 1) * lasts] = lambda: whole(pods=whole().pods[1:])
     sessions = "https://pipelines.actions.githubusercontent.com/x/_apis/runtime/runnerscalesets/1/sessions"
     with pytest.raises(UserError, match="do not come together") as error:
-        wait(FakeKube(clock, flicker, {0: [refused(sessions, "409 Conflict")]}))
+        wait(FakeKube(clock, flicker, {lasts: [refused(sessions, "409 Conflict")]}))
     assert "Another listener" in error.value.why
 
 
-@pytest.mark.parametrize(("older", "ends"), [(0, True), (5, False)], ids=["the-listeners", "from-before"])
-def test_runner_that_the_listener_asked_for_is_proof_at_once(older: int, ends: bool, clock: Clock) -> None:
-    started = datetime.now(UTC) - timedelta(seconds=1)
-    listener, controller = copy.deepcopy(whole().pods)
-    listener["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = started.isoformat()
-    first = runner("first", ready=True)
-    first["metadata"]["creationTimestamp"] = (started - timedelta(seconds=older)).isoformat()
-    wait(FakeKube(clock, {0: lambda: whole(pods=(listener, controller), runners=(first,))}))
-    assert (clock.now == 0) is ends
+def test_listener_that_asks_for_work_is_proof_at_once(clock: Clock) -> None:
+    wait(FakeKube(clock, {0: young_listener}, {0: [ASKS]}))
+    assert clock.now == 0
+    wait(FakeKube(clock, {0: young_listener}, {3: [ASKS]}))
+    assert 3 <= clock.now < 4
+
+
+def test_listener_that_has_run_for_long_needs_no_line_of_its_log(clock: Clock) -> None:
+    kube = FakeKube(clock, {0: whole})
+    wait(kube)
+    assert clock.now == 0
+    assert kube.asked == []
 
 
 def test_without_a_minimum_no_runner_is_waited_for(clock: Clock) -> None:

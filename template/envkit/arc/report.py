@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from envkit.arc.causes import error_lines, find_cause
 from envkit.arc.kube import CONTROLLER_SELECTOR, LISTENER_SELECTOR, Kube
+from envkit.arc.listener import with_session
 from envkit.arc.state import ArcState, Part, assess
 from envkit.paths import just_command
 from envkit.report import new_table, plain, print_report
@@ -26,9 +27,9 @@ def look(kube: Kube, wanted: str) -> tuple[ArcState, list[str]]:
     """
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
-        state = assess(kube.resources(), wanted)
+        state = with_session(kube, assess(kube.resources(), wanted))
         errors = _recent_errors(kube, state)
-        if errors or not state.is_starting or time.monotonic() > deadline:
+        if errors or state.ready or not state.is_to_be_served or time.monotonic() > deadline:
             return state, errors
         time.sleep(_POLL_SECONDS)
 

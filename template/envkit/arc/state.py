@@ -24,10 +24,6 @@ _SCALE_SET_NAME = "actions.github.com/scale-set-name"
 _VERSION = "app.kubernetes.io/version"
 
 
-PROOF_SECONDS = 2.0
-"""How long a listener has to run before it counts: one that GitHub turns away runs for a moment, too."""
-
-
 @dataclass(frozen=True)
 class Part:
     """The controller or the listener.
@@ -131,10 +127,10 @@ class ArcState:
     @property
     def ready(self) -> bool:
         """Whether jobs that are queued now would be run."""
-        return self._is_to_be_served and self.listener.running
+        return self.is_to_be_served and self.listener.running
 
     @property
-    def _is_to_be_served(self) -> bool:
+    def is_to_be_served(self) -> bool:
         """Whether all is there but, perhaps, a listener that runs."""
         scale_set = self.scale_set
         return bool(
@@ -151,25 +147,6 @@ class ArcState:
         if self.scale_set is None:
             return False
         return self.scale_set.minimum == 0 or self.count("idle") + self.count("busy") > 0
-
-    @property
-    def listener_is_proven(self) -> bool:
-        """Whether GitHub has let the listener in: it has run for a while, or a runner waits that is no older than it.
-
-        Only the listener sets how many runners there are, and it does so once it has a session: the controller makes
-        every set of runners with none (`newEphemeralRunnerSet` in actions/actions-runner-controller).
-        """
-        return self.listener.running and (
-            self.listener.seconds >= PROOF_SECONDS
-            or any(
-                runner.phase in ("idle", "busy") and runner.seconds <= self.listener.seconds for runner in self.runners
-            )
-        )
-
-    @property
-    def is_starting(self) -> bool:
-        """Whether the next seconds show if jobs will be run: the controller has just started a listener, or is to."""
-        return self._is_to_be_served and not self.listener_is_proven
 
 
 def assess(resources: Resources, wanted: str, *, now: datetime | None = None) -> ArcState:

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 from envkit.arc.causes import Cause, error_lines, find_cause
 from envkit.arc.kube import Kube
+from envkit.arc.listener import with_session
 from envkit.arc.settings import RUNNERS_NAMESPACE
-from envkit.arc.state import PROOF_SECONDS, ArcState, assess
+from envkit.arc.state import ArcState, assess
 from envkit.errors import CommandFailedError, UserError
 from envkit.paths import just_command
 
@@ -35,7 +36,7 @@ def wait_until_ready(
     seconds: float = 300,
     settle: float = 0,
 ) -> ArcState:
-    """Waits until jobs would be run: controller and listener run, GitHub knows the scale set, the first runner is idle.
+    """Waits until jobs would be run: GitHub knows the scale set and has let the listener in, the first runner is idle.
 
     Args:
         kube: The cluster.
@@ -54,6 +55,8 @@ def wait_until_ready(
     while True:
         try:
             state = assess(kube.own_resources(), wanted)
+            if state.ready and state.has_enough:
+                state = with_session(kube, state)
         except CommandFailedError:
             if time.monotonic() > deadline:
                 raise
@@ -63,24 +66,16 @@ def wait_until_ready(
             well_since = None
         elif well_since is None:
             well_since = time.monotonic()
-        if well_since is not None and state.has_enough and _is_proven(state, time.monotonic() - well_since, settle):
-            return state
+        if well_since is not None and state.has_enough:
+            # On a busy machine all may look well for a while before a new controller has even begun to ask GitHub.
+            well_for = min(time.monotonic() - well_since, state.controller.seconds)
+            if well_for >= settle:
+                return state
         on_state(_waiting_for(state))
         watch.look(state)
         if time.monotonic() > deadline:
             raise watch.timed_out(state, seconds)
         time.sleep(kube.poll_seconds)
-
-
-def _is_proven(state: ArcState, well_for: float, settle: float) -> bool:
-    """Whether a ready state is more than a moment.
-
-    To settle, the controller itself must have run for so long: only after its start it asks GitHub again, and on a busy
-    machine all may look well for a while before it has even begun.
-    """
-    if settle:
-        return min(well_for, state.controller.seconds) >= settle
-    return state.listener_is_proven or well_for >= PROOF_SECONDS
 
 
 class _Watch:
