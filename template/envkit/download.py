@@ -9,6 +9,7 @@ import ssl
 import sys
 import tempfile
 from collections.abc import Callable
+from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -160,7 +161,15 @@ def _copy(
                 note(_progress(received, total))
     except HTTPError as error:
         error.close()
-        raise _unreachable(address, f"The server answers {error.code} {error.reason}.") from error
+        why = f"The server answers {error.code} {error.reason}."
+        if error.code in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+            raise UserError(
+                f"{address} could not be downloaded.",
+                why,
+                f"Check that this version is published, and that a mirror ({DOWNLOAD_VARIABLE}, or [mirrors] in"
+                " environment.toml) has the file; then repeat the command.",
+            ) from error
+        raise _unreachable(address, why) from error
     except (URLError, HTTPException, TimeoutError, ssl.SSLError, ConnectionError) as error:
         raise _unreachable(address, str(getattr(error, "reason", "") or error)) from error
     if received < total:

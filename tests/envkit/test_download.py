@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 from pathlib import Path
 
 import pytest
@@ -58,8 +59,19 @@ def test_a_missing_file_says_what_was_asked_for_and_what_to_check(web: WebServer
         download.fetch(f"{web.url}/tool", SHA256, tmp_path / "tool")
 
     assert "Not Found" in error.value.why
-    assert "HTTPS_PROXY" in error.value.next_step
+    assert "is published" in error.value.next_step
+    assert "ENVKIT_DOWNLOAD_MIRROR" in error.value.next_step
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_is_not_there_is_told_with_what_leads_to_it(tmp_path: Path) -> None:
+    with socket.socket() as nobody:  # holds the port and does not listen
+        nobody.bind(("127.0.0.1", 0))
+        with pytest.raises(UserError, match="could not be downloaded") as error:
+            download.fetch(f"http://127.0.0.1:{nobody.getsockname()[1]}/tool", SHA256, tmp_path / "tool")
+
+    assert "refused" in error.value.why
+    assert "HTTPS_PROXY" in error.value.next_step
 
 
 def test_a_connection_that_ends_early_is_told_from_a_wrong_file(web: WebServer, tmp_path: Path) -> None:
