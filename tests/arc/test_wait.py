@@ -113,11 +113,18 @@ def test_listener_that_asks_for_work_is_proof_at_once(clock: Clock) -> None:
     assert 3 <= clock.now < 4
 
 
-def test_listener_that_has_run_for_long_needs_no_line_of_its_log(clock: Clock) -> None:
-    kube = FakeKube(clock, {0: whole})
-    wait(kube)
+@pytest.mark.parametrize(
+    "lines", [[], ["time=2026-11-24T12:00:00Z level=ERROR msg=once"]], ids=["none", "errors-alone"]
+)
+def test_listener_that_has_run_for_long_may_say_nothing(lines: list[str], clock: Clock) -> None:
+    wait(FakeKube(clock, {0: whole}, {0: lines}))
     assert clock.now == 0
-    assert kube.asked == []
+
+
+@pytest.mark.parametrize("line", ["time=x level=DEBUG msg=retrying", '{"level":"info","msg":"retrying"}'])
+def test_listener_that_says_other_things_for_long_has_no_session(line: str, clock: Clock) -> None:
+    wait(FakeKube(clock, {0: whole}, {0: [line], 20: [ASKS]}))
+    assert clock.now >= 20
 
 
 def test_without_a_minimum_no_runner_is_waited_for(clock: Clock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from envkit.arc.kube import Kube
@@ -10,15 +11,21 @@ from envkit.arc.state import ArcState
 _ASKS = "Getting next message"
 """What a listener logs each time it asks its session for work (listener/listener.go in actions/scaleset)."""
 
+_TALKS = re.compile(r'\blevel"?[=:]\s*"?(debug|info)', re.IGNORECASE)
+"""A line that a listener logs which would log that, too; with `flags.logLevel: error` there is none."""
+
 _LONG_SECONDS = 30
-"""A listener whose log does not tell (`flags.logLevel: error`) counts after this long: one that is turned away ends."""
+"""A listener whose log cannot tell counts after this long."""
 
 
 def with_session(kube: Kube, state: ArcState) -> ArcState:
     """The same state, in which a listener that has no session at GitHub, and so hears of no job, does not run."""
     listener = state.listener
-    if not listener.running or listener.seconds >= _LONG_SECONDS:
+    if not listener.running:
         return state
-    if any(_ASKS in line for line in kube.log(namespace=kube.controllers, target=listener.pod)):
+    lines = kube.log(namespace=kube.controllers, target=listener.pod)
+    if any(_ASKS in line for line in lines):
+        return state
+    if listener.seconds >= _LONG_SECONDS and not any(_TALKS.search(line) for line in lines):
         return state
     return replace(state, listener=replace(listener, running=False, detail="GitHub has not let it in yet"))
