@@ -301,6 +301,16 @@ def test_token_in_place_of_the_app(environment: Generated, github: GitHub) -> No
     assert [item["name"] for item in github.state()["scaleSets"]] == [f"{environment.project}-runners"]
 
 
+def test_runners_of_another_repository_leave_the_first_place_before(installed: Generated, github: GitHub) -> None:
+    place = os.environ["LAB_GITHUB_URL"]
+    for repository in ("/shop", ""):
+        write_dotenv(installed, GITHUB_CONFIG_URL=place + repository)
+        installed.envkit("install-arc")
+        assert [item["scope"] for item in github.state()["scaleSets"]] == [f"lab-org{repository}"]
+        assert [item["set"] for item in github.state()["sessions"]] == [github.state()["scaleSets"][0]["id"]]
+    write_dotenv(installed)
+
+
 def test_removal_leaves_nothing(installed: Generated, github: GitHub) -> None:
     installed.just("--yes", "delete-arc")
     assert traces(installed) == []
@@ -310,6 +320,10 @@ def test_removal_leaves_nothing(installed: Generated, github: GitHub) -> None:
 
 def test_removal_by_force_needs_neither_controller_nor_github(installed: Generated, github: GitHub) -> None:
     installed.kubectl("scale", "deployment", *_SYSTEM, "--all", "--replicas=0")
+    refused = installed.just("--yes", "delete-arc", expect=1)
+    assert "The controller is scaled to 0 in arc-systems" in refused.stderr
+    assert "delete-arc --force" in refused.stderr
+    assert refused.seconds < 60
     github.call("POST", "outage", {"seconds": 600})
     try:
         done = installed.just("--yes", "delete-arc", "--force")

@@ -96,7 +96,12 @@ def install(cluster: Cluster, steps: Steps, *, verify: bool, assume_yes: bool, a
             _confirm_replacement(plan, before, assume_yes=assume_yes)
         since = datetime.now(UTC)
         with steps.step("Installing the controller and the runners") as step:
-            recap = playbook.finish(plan, step.note, next_step=f"{just_command()} install-arc")
+            try:
+                recap = playbook.finish(plan, step.note, next_step=f"{just_command()} install-arc")
+            except CommandFailedError as error:
+                if plan["remove"] and _is_going(kube, settings.name):
+                    raise _not_removed(kube, error, since) from error
+                raise
         with steps.step("Waiting for GitHub, the listener and the first runner") as step:
             # The old listener may run on with the old credentials for a while.
             settle = _SETTLE_SECONDS if _RESTART_TASK in recap.changed_tasks else 0
@@ -144,6 +149,8 @@ def remove(cluster: Cluster, steps: Steps, *, force: bool) -> Removed:
             state = assess(resources, read_arc_settings(cluster).name)
         if not force and not isinstance(cluster, ExistingCluster):
             _refuse_foreign(kube)
+        if not force and plan["delete"]["has_scale_sets"]:
+            _require_controller(resources)
         if busy := state.count("busy"):
             steps.say(f"Runners with a job: {busy}. GitHub lets them go when it is done.")
         since = datetime.now(UTC)
@@ -234,13 +241,16 @@ def _plan_install(
     before = assess(resources, settings.name)
     present = before.scale_set
     replace = needs_replacement(before.controller.version, settings.version)
+    moves = bool(present and present.registered and not _is_same(present.config_url, settings.config_url))
     place = plan_removal(cluster, resources, kube) if replace else _place(kube)
     if replace and not place["delete"]["controller"]:
         raise _cannot_replace(before.controller.version, settings.version)
+    if moves and not replace:
+        place["delete"] = {"releases": [settings.name], "controller": False, "definitions": []}
     parked = present if present and present.phase == "Outdated" else None
     if parked and parked.image == settings.image:
         raise outdated(before)
-    kept = None if replace or parked else present
+    kept = None if replace or parked or moves else present
     local = settings.local
     owned = _owned_parts(cluster, settings, kube, is_ours=is_ours)
     own = {name(item) for item in resources.scale_sets if labels(item).get(OWNER_LABEL) == cluster.name}
@@ -250,6 +260,9 @@ def _plan_install(
         "version": settings.version,
         "installed": before.controller.version,
         "replace": replace,
+        # A scale set keeps the number that its first organisation or repository has given it, and would go by it at the
+        # next one. It leaves with the credentials that it came with, so before others take their place.
+        "remove": replace or moves,
         "plain_http": settings.plain_http,
         "controller": {"chart": settings.chart("controller"), **owned["controller"]},
         "runners": {
@@ -270,6 +283,19 @@ def _plan_install(
             "token_file": str(ROOT / ".env") if local.has_token else "",
         },
     }, before
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether two addresses name the same place on GitHub, which tells no capital letters apart."""
+    return one.rstrip("/").lower() == other.rstrip("/").lower()
+
+
+def _is_going(kube: Kube, wanted: str) -> bool:
+    try:
+        scale_set = assess(kube.own_resources(), wanted).scale_set
+    except CommandFailedError:
+        return False
+    return scale_set is not None and scale_set.deleting
 
 
 def _owned_parts(cluster: Cluster, settings: ArcSettings, kube: Kube, *, is_ours: bool) -> dict[str, Any]:
@@ -338,6 +364,14 @@ def _refuse_foreign(kube: Kube) -> None:
         )
 
 
+def _require_controller(resources: Resources) -> None:
+    """Raises UserError where no controller will ever come; one that is about to start is waited for."""
+    deployment = next((item for item in resources.deployments if namespace(item) == resources.controllers), None)
+    if deployment is None or deployment.get("spec", {}).get("replicas") == 0:
+        why = "is not there" if deployment is None else f"is scaled to 0 in {resources.controllers}"
+        raise _stays(f"The controller {why}, and only it can take runners off GitHub.")
+
+
 def _not_removed(kube: Kube, error: CommandFailedError, started: datetime) -> UserError:
     since = started.strftime("%Y-%m-%dT%H:%M:%SZ")
     lines = kube.log(namespace=kube.controllers, target=f"--selector={CONTROLLER_SELECTOR}", since=since)
@@ -348,6 +382,10 @@ def _not_removed(kube: Kube, error: CommandFailedError, started: datetime) -> Us
         why = f"The controller does not run, and only it can take runners off GitHub.\n{error.output}"
     else:
         why = "\n".join([error.what, *error_lines(lines)]) if error_lines(lines) else f"{error.what}\n{error.output}"
+    return _stays(why)
+
+
+def _stays(why: str) -> UserError:
     just = just_command()
     return UserError(
         "The runners could not be removed.",
