@@ -101,6 +101,7 @@ def read_origin(root: Path = ROOT) -> Origin:
 def published_versions(origin: Origin, root: Path = ROOT) -> Published:
     """Asks the template's repository for its versions; fetches nothing. Raises UserError where it cannot be reached."""
     address = origin.address(root)
+    _refuse_own_folder(address, origin, root)
     try:
         listed = capture(["git", "ls-remote", "--", address], timeout=_SECONDS)
     except CommandFailedError as error:
@@ -124,6 +125,17 @@ def published_versions(origin: Origin, root: Path = ROOT) -> Published:
             name.removeprefix("refs/heads/"): commit for name, commit in refs.items() if name.startswith("refs/heads/")
         },
         head=refs.get("HEAD", ""),
+    )
+
+
+def _refuse_own_folder(address: str, origin: Origin, root: Path) -> None:
+    """Raises UserError where this repository itself would be the template, as after `copier copy . ../env`."""
+    if Path(address).resolve() != root.resolve():
+        return
+    raise UserError(
+        "The template's place is not known.",
+        f"_src_path says {origin.source!r}, as Copier was told. Such a path counts from where it is read: from here.",
+        f"Write the template's address into _src_path of {root / ANSWERS_FILE}, and commit that.",
     )
 
 

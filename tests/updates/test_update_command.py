@@ -205,6 +205,16 @@ def test_template_that_is_gone_is_named_without_its_password(environment: Path, 
     assert "secret" not in str(error)
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_repository_is_not_taken_for_its_own_template(check: bool, environment: Path) -> None:
+    write_origin(environment, ".", "v0.9.0")
+    commit_all(environment, "as `copier copy . ../env` writes it")
+    error = refused(environment, Wishes(check=check, to="", data=()))
+    assert error.what == "The template's place is not known."
+    assert "_src_path says '.'" in error.why
+    assert "Write the template's address into _src_path" in error.next_step
+
+
 def test_downgrade_is_refused(environment: Path, template: Path) -> None:
     write_origin(environment, str(template), "v0.10.1")
     commit_all(environment, "updated")
