@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from envkit.arc.kube import Resources
-from envkit.arc.report import age, next_step
+from envkit.arc.report import Wanted, age, next_step
 from envkit.arc.state import ArcState, assess, foreign_controllers, foreign_scale_sets, pod_problem
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 SET = "shop-runners"
 IMAGE = "registry/shop-runners:1"
+WANTED = Wanted("0.15.0", IMAGE, "https://github.com/Shop")
 
 
 def resource(kind: str, name: str, namespace: str, **fields: Any) -> dict[str, Any]:
@@ -109,7 +111,7 @@ def test_all_well() -> None:
     assert found.listener.restarts == 2
     assert found.listener.seconds == 30
     assert found.runners[0].seconds == 60
-    assert next_step(found, [], wanted_version="0.15.0", wanted_image=IMAGE) == ""
+    assert next_step(found, [], WANTED) == ""
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,7 @@ def test_all_well() -> None:
 def test_runners_are_not_ready(changes: dict[str, Any]) -> None:
     found = state(**changes)
     assert not found.ready
-    assert "install-arc" in next_step(found, [], wanted_version="0.15.0", wanted_image=IMAGE)
+    assert "install-arc" in next_step(found, [], WANTED)
 
 
 def test_phase_running_alone_is_no_proof() -> None:
@@ -151,17 +153,26 @@ def test_phase_running_alone_is_no_proof() -> None:
 def test_nothing_installed() -> None:
     found = assess(Resources(), SET)
     assert not found.installed
-    assert next_step(found, [], wanted_version="0.15.0", wanted_image=IMAGE).endswith("install-arc")
+    assert next_step(found, [], WANTED).endswith("install-arc")
 
 
 def test_next_step_names_the_version_and_the_image_that_wait() -> None:
-    assert "0.15.1" in next_step(state(), [], wanted_version="0.15.1", wanted_image=IMAGE)
-    assert "registry/x:2" in next_step(state(), [], wanted_version="0.15.0", wanted_image="registry/x:2")
+    assert "0.15.1" in next_step(state(), [], replace(WANTED, version="0.15.1"))
+    assert "registry/x:2" in next_step(state(), [], replace(WANTED, image="registry/x:2"))
+
+
+@pytest.mark.parametrize(
+    ("config_url", "moves"),
+    [("https://github.com/shop/", False), ("https://github.com/Shop/app", True), ("https://git.shop.com/Shop", True)],
+)
+def test_next_step_names_the_place_that_the_runners_move_to(config_url: str, moves: bool) -> None:
+    shown = next_step(state(), [], replace(WANTED, config_url=config_url))
+    assert shown == (f"just install-arc   (moves the runners to {config_url})" if moves else "")
 
 
 def test_parked_set_asks_for_a_new_image() -> None:
     found = state(scale_sets=(scale_set(phase="Outdated"),))
-    assert "build-runner" in next_step(found, [], wanted_version="0.15.0", wanted_image=IMAGE)
+    assert "build-runner" in next_step(found, [], WANTED)
 
 
 def test_sets_of_earlier_names_are_known_by_their_label() -> None:

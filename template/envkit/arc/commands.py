@@ -69,7 +69,6 @@ def _install(arguments: argparse.Namespace) -> int:
 
 def _delete(arguments: argparse.Namespace) -> int:
     from envkit.arc.install import remove
-    from envkit.arc.settings import read_arc_settings
 
     cluster = _confirmed("delete-arc", arguments.context)
     with Steps() as steps, cluster_lock(cluster.name, "delete-arc", steps.say):
@@ -81,15 +80,15 @@ def _delete(arguments: argparse.Namespace) -> int:
     *parts, last = [names or "no scale set", *removed.others]
     print(f"Removed: {', '.join(parts) + ' and ' if parts else ''}{last}.")
     if arguments.force and names:
-        url = read_arc_settings(cluster).config_url
-        print(f"GitHub was not asked. Where it still shows {names}, remove that by hand: {runners_page(url)}")
+        page = runners_page(removed.config_url)
+        print(f"GitHub was not asked. Where it still shows {names}, remove that by hand: {page}")
     return 0
 
 
 def _status(arguments: argparse.Namespace) -> int:
     from envkit.arc.api_proxy import proxied
     from envkit.arc.install import find_controller
-    from envkit.arc.report import look, next_step, print_json, print_table
+    from envkit.arc.report import Wanted, look, next_step, print_json, print_table
     from envkit.arc.settings import read_arc_settings
     from envkit.arc.wait import wait_until_ready
 
@@ -103,12 +102,8 @@ def _status(arguments: argparse.Namespace) -> int:
             errors: list[str] = []  # with one it would not have ended
         else:
             state, errors = look(kube, settings.name)
-    step_text = next_step(
-        state,
-        errors,
-        wanted_version=state.controller.version if controller else settings.version,
-        wanted_image=settings.image,
-    )
+    version = state.controller.version if controller else settings.version
+    step_text = next_step(state, errors, Wanted(version, settings.image, settings.config_url))
     (print_json if arguments.json else print_table)(state, errors, step_text)
     return 0
 

@@ -116,11 +116,13 @@ class Removed:
     Attributes:
         scale_sets: Names of the scale sets that are gone.
         others: What went with them, in words.
+        config_url: Where they were on GitHub.
         changed: Whether anything was there at all.
     """
 
     scale_sets: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    config_url: str = ""
     changed: bool = False
 
 
@@ -146,7 +148,8 @@ def remove(cluster: Cluster, steps: Steps, *, force: bool) -> Removed:
                 return Removed()
             resources = kube.resources()
             plan = plan_removal(cluster, resources, kube)
-            state = assess(resources, read_arc_settings(cluster).name)
+            settings = read_arc_settings(cluster)
+            state = assess(resources, settings.name)
         if not force and not isinstance(cluster, ExistingCluster):
             _refuse_foreign(kube)
         if not force and plan["delete"]["has_scale_sets"]:
@@ -160,7 +163,8 @@ def remove(cluster: Cluster, steps: Steps, *, force: bool) -> Removed:
                 recap = playbook.finish(plan, step.note, next_step="")
             except CommandFailedError as error:
                 raise _not_removed(kube, error, since) from error
-    return Removed(tuple(plan["delete"]["releases"]), tuple(words), recap.changed > 0)
+    config_url = state.scale_set.config_url if state.scale_set else settings.config_url
+    return Removed(tuple(plan["delete"]["releases"]), tuple(words), config_url, recap.changed > 0)
 
 
 def plan_for_ansible(cluster: Cluster, purpose: Literal["install", "delete", "empty-namespaces"]) -> Mapping[str, Any]:
@@ -241,7 +245,7 @@ def _plan_install(
     before = assess(resources, settings.name)
     present = before.scale_set
     replace = needs_replacement(before.controller.version, settings.version)
-    moves = bool(present and present.registered and not _is_same(present.config_url, settings.config_url))
+    moves = bool(present and present.registered and not present.belongs_to(settings.config_url))
     place = plan_removal(cluster, resources, kube) if replace else _place(kube)
     if replace and not place["delete"]["controller"]:
         raise _cannot_replace(before.controller.version, settings.version)
@@ -283,11 +287,6 @@ def _plan_install(
             "token_file": str(ROOT / ".env") if local.has_token else "",
         },
     }, before
-
-
-def _is_same(one: str, other: str) -> bool:
-    """Whether two addresses name the same place on GitHub, which tells no capital letters apart."""
-    return one.rstrip("/").lower() == other.rstrip("/").lower()
 
 
 def _is_going(kube: Kube, wanted: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from envkit.arc.causes import error_lines, find_cause
 from envkit.arc.kube import CONTROLLER_SELECTOR, LISTENER_SELECTOR, Kube
@@ -17,6 +17,21 @@ from envkit.wording import counted
 _PHASES = ("idle", "busy", "starting", "ending", "failed", "outdated")
 _PATIENCE_SECONDS, _POLL_SECONDS = 5.0, 0.5
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the files say that there should be.
+
+    Attributes:
+        version: Version of the controller.
+        image: Image of the runners.
+        config_url: Where on GitHub they belong.
+    """
+
+    version: str
+    image: str
+    config_url: str
 
 
 def look(kube: Kube, wanted: str) -> tuple[ArcState, list[str]]:
@@ -43,7 +58,7 @@ def _recent_errors(kube: Kube, state: ArcState) -> list[str]:
     return lines
 
 
-def next_step(state: ArcState, errors: list[str], *, wanted_version: str, wanted_image: str) -> str:
+def next_step(state: ArcState, errors: list[str], wanted: Wanted) -> str:
     """The command to run next; empty where all is well."""
     just = just_command()
     if state.scale_set and state.scale_set.phase == "Outdated":
@@ -51,10 +66,12 @@ def next_step(state: ArcState, errors: list[str], *, wanted_version: str, wanted
     if not state.ready:
         cause = find_cause(errors)
         return f"{cause.what}\n{cause.next_step}" if cause else f"{just} install-arc"
-    if state.controller.version != wanted_version:
-        return f"{just} install-arc   (installs {wanted_version})"
-    if state.scale_set and state.scale_set.image != wanted_image:
-        return f"{just} install-arc   (gives the runners {wanted_image})"
+    if state.controller.version != wanted.version:
+        return f"{just} install-arc   (installs {wanted.version})"
+    if state.scale_set and not state.scale_set.belongs_to(wanted.config_url):
+        return f"{just} install-arc   (moves the runners to {wanted.config_url})"
+    if state.scale_set and state.scale_set.image != wanted.image:
+        return f"{just} install-arc   (gives the runners {wanted.image})"
     return ""
 
 

@@ -96,6 +96,10 @@ class ScaleSet:
     version: str
     deleting: bool
 
+    def belongs_to(self, config_url: str) -> bool:
+        """Whether this is where it belongs; GitHub tells no capital letters apart."""
+        return self.config_url.rstrip("/").lower() == config_url.rstrip("/").lower()
+
 
 @dataclass(frozen=True)
 class ArcState:
