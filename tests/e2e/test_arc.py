@@ -305,7 +305,8 @@ def test_runners_of_another_repository_leave_the_first_place_before(installed: G
     place = os.environ["LAB_GITHUB_URL"]
     for repository in ("/shop", ""):
         write_dotenv(installed, GITHUB_CONFIG_URL=place + repository)
-        installed.envkit("install-arc")
+        done = installed.envkit("install-arc")
+        assert f"and move to {place}{repository}." in done.stderr
         assert [item["scope"] for item in github.state()["scaleSets"]] == [f"lab-org{repository}"]
         assert [item["set"] for item in github.state()["sessions"]] == [github.state()["scaleSets"][0]["id"]]
     write_dotenv(installed)

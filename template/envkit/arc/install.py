@@ -94,6 +94,9 @@ def install(cluster: Cluster, steps: Steps, *, verify: bool, assume_yes: bool, a
             )
         if plan["replace"]:
             _confirm_replacement(plan, before, assume_yes=assume_yes)
+        elif plan["remove"] and before.scale_set:
+            busy = f" Runners with a job, which is waited for: {count}." if (count := before.count("busy")) else ""
+            steps.say(f"The runners leave {before.scale_set.config_url} and move to {settings.config_url}.{busy}")
         since = datetime.now(UTC)
         with steps.step("Installing the controller and the runners") as step:
             try:
