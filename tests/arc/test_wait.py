@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -104,6 +104,19 @@ def test_listener_that_runs_until_github_turns_it_away_is_no_proof(lasts: float,
     with pytest.raises(UserError, match="do not come together") as error:
         wait(FakeKube(clock, flicker, {lasts: [refused(sessions, "409 Conflict")]}))
     assert "Another listener" in error.value.why
+
+
+@pytest.mark.parametrize(("age", "ends"), [(3, True), (5, False), (9, False)], ids=["younger", "as-old", "from-before"])
+def test_runner_that_the_listener_asked_for_is_proof_at_once(age: int, ends: bool, clock: Clock) -> None:
+    now = datetime.now(UTC)
+    listener, controller = copy.deepcopy(whole().pods)
+    started = (now - timedelta(seconds=5)).isoformat()
+    listener["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = started
+    first = runner("first", ready=True)
+    first["metadata"]["creationTimestamp"] = (now - timedelta(seconds=age)).isoformat()
+    resources = whole(pods=(listener, controller), runners=(first,))
+    wait(FakeKube(clock, {0: lambda: resources}, {3: [ASKS]}))
+    assert (clock.now == 0) is ends
 
 
 def test_listener_that_asks_for_work_is_proof_at_once(clock: Clock) -> None:
