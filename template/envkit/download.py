@@ -23,6 +23,11 @@ _CHUNK = 1 << 18
 _SILENCE_SECONDS = 30.0
 _CHECK_SECONDS = 5.0
 _MEGABYTE = 1_000_000
+_CHECK_NETWORK = f"Check the network (HTTPS_PROXY, SSL_CERT_FILE), or set {DOWNLOAD_VARIABLE}"
+_CHECK_FILE = (
+    f"Check that this version is published, and that a mirror ({DOWNLOAD_VARIABLE}, or [mirrors] in environment.toml)"
+    " has the file"
+)
 _MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
@@ -162,27 +167,17 @@ def _copy(
     except HTTPError as error:
         error.close()
         why = f"The server answers {error.code} {error.reason}."
-        if error.code in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
-            raise UserError(
-                f"{address} could not be downloaded.",
-                why,
-                f"Check that this version is published, and that a mirror ({DOWNLOAD_VARIABLE}, or [mirrors] in"
-                " environment.toml) has the file; then repeat the command.",
-            ) from error
-        raise _unreachable(address, why) from error
+        is_missing = error.code in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
+        raise _not_downloaded(address, why, _CHECK_FILE if is_missing else _CHECK_NETWORK) from error
     except (URLError, HTTPException, TimeoutError, ssl.SSLError, ConnectionError) as error:
-        raise _unreachable(address, str(getattr(error, "reason", "") or error)) from error
+        raise _not_downloaded(address, str(getattr(error, "reason", "") or error)) from error
     if received < total:
-        raise _unreachable(address, f"The connection ended after {received} of {total} bytes.")
+        raise _not_downloaded(address, f"The connection ended after {received} of {total} bytes.")
     return digest.hexdigest()
 
 
-def _unreachable(address: str, why: str) -> UserError:
-    return UserError(
-        f"{address} could not be downloaded.",
-        why,
-        f"Check the network (HTTPS_PROXY, SSL_CERT_FILE), or set {DOWNLOAD_VARIABLE}; then repeat the command.",
-    )
+def _not_downloaded(address: str, why: str, check: str = _CHECK_NETWORK) -> UserError:
+    return UserError(f"{address} could not be downloaded.", why, f"{check}; then repeat the command.")
 
 
 def _progress(received: int, total: int) -> str:

@@ -249,6 +249,7 @@ def _plan_install(
     present = before.scale_set
     replace = needs_replacement(before.controller.version, settings.version)
     moves = bool(present and present.registered and not present.belongs_to(settings.config_url))
+    remove_first = replace or moves
     place = plan_removal(cluster, resources, kube) if replace else _place(kube)
     if replace and not place["delete"]["controller"]:
         raise _cannot_replace(before.controller.version, settings.version)
@@ -257,7 +258,7 @@ def _plan_install(
     parked = present if present and present.phase == "Outdated" else None
     if parked and parked.image == settings.image:
         raise outdated(before)
-    kept = None if replace or parked or moves else present
+    kept = None if remove_first or parked else present
     local = settings.local
     owned = _owned_parts(cluster, settings, kube, is_ours=is_ours)
     own = {name(item) for item in resources.scale_sets if labels(item).get(OWNER_LABEL) == cluster.name}
@@ -269,7 +270,7 @@ def _plan_install(
         "replace": replace,
         # A scale set keeps the number that its first organisation or repository has given it, and would go by it at the
         # next one. It leaves with the credentials that it came with, so before others take their place.
-        "remove": replace or moves,
+        "remove": remove_first,
         "plain_http": settings.plain_http,
         "controller": {"chart": settings.chart("controller"), **owned["controller"]},
         "runners": {
@@ -368,7 +369,7 @@ def _refuse_foreign(kube: Kube) -> None:
 
 def _require_controller(resources: Resources) -> None:
     """Raises UserError where no controller will ever come; one that is about to start is waited for."""
-    deployment = next((item for item in resources.deployments if namespace(item) == resources.controllers), None)
+    deployment = resources.controller
     if deployment is None or deployment.get("spec", {}).get("replicas") == 0:
         why = "is not there" if deployment is None else f"is scaled to 0 in {resources.controllers}"
         raise _stays(f"The controller {why}, and only it can take runners off GitHub.")

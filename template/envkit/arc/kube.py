@@ -53,6 +53,11 @@ class Resources:
     listeners: tuple[Resource, ...] = ()
     controllers: str = CONTROLLER_NAMESPACE
 
+    @property
+    def controller(self) -> Resource | None:
+        """The Deployment of the controller that watches over this environment's runners."""
+        return next((item for item in self.deployments if namespace(item) == self.controllers), None)
+
 
 @dataclass(frozen=True)
 class Kube:

@@ -201,7 +201,7 @@ def pod_problem(pod: Resource) -> str:
 
 
 def _controller(resources: Resources, now: datetime) -> Part:
-    deployment = next((item for item in resources.deployments if namespace(item) == resources.controllers), None)
+    deployment = resources.controller
     if deployment is None:
         return Part()
     pods = [
