@@ -315,6 +315,7 @@ def install_arc(workplace: Workplace, runs: int) -> Result:
         runners = prepare_runners(
             repository, workplace.env, workplace.folder / "home" / ".kube" / f"k3d-{_CLUSTER}.yaml"
         )
+        runners.keep_to_one_node()
         return compare(
             "install-arc",
             Side("just install-arc", runners.by_envkit, runners.remove),

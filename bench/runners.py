@@ -58,6 +58,10 @@ class Runners:
                 raise TimeoutError("no runner became idle")
             time.sleep(0.3)
 
+    def keep_to_one_node(self) -> None:
+        """Has all pods run on the server: a first runner on another node would wait for its images there."""
+        self._kubectl("cordon", "--selector=!node-role.kubernetes.io/control-plane")
+
     def remove(self) -> None:
         """Takes everything away again."""
         call(["just", "--yes", "delete-arc"], env=self.env, cwd=self.root)
