@@ -11,6 +11,7 @@ rules.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -34,6 +35,7 @@ from e2e.arc_lab import (
 )
 from e2e.conftest import NewEnvironment
 from e2e.generated import Generated
+from e2e.late_api import late_api
 from e2e.machine import docker, wait_until
 from e2e.workload import image_name, push_hello
 
@@ -310,6 +312,42 @@ def test_runners_of_another_repository_leave_the_first_place_before(installed: G
         assert [item["scope"] for item in github.state()["scaleSets"]] == [f"lab-org{repository}"]
         assert [item["set"] for item in github.state()["sessions"]] == [github.state()["scaleSets"][0]["id"]]
     write_dotenv(installed)
+
+
+def test_what_goes_while_it_is_being_removed_is_no_failure(installed: Generated, tmp_path: Path) -> None:
+    name = "things.example.com"
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": name},
+        "spec": {
+            "group": "example.com",
+            "scope": "Cluster",
+            "names": {"kind": "Thing", "plural": "things"},
+            "versions": [
+                {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}
+            ],
+        },
+    }
+    installed.kubectl("create", "--filename=-", stdin=json.dumps(definition))
+    with late_api(installed, "customresourcedefinition", name) as address:
+        kubeconfig = tmp_path / "kubeconfig"
+        installed.run(
+            "kubectl", f"--kubeconfig={kubeconfig}", "config", "set-cluster", "late", f"--server=http://{address}"
+        )
+        installed.run("kubectl", f"--kubeconfig={kubeconfig}", "config", "set-context", "late", "--cluster=late")
+        variables = {
+            "arc_delete_releases": [],
+            "arc_delete_controller": False,
+            "arc_delete_definitions": [definition],
+            "arc_delete_namespaces": [],
+        }
+        task = {"ansible.builtin.include_role": {"name": "arc_delete"}, "vars": variables}
+        cluster = {"group/kubernetes.core.k8s": {"kubeconfig": str(kubeconfig), "context": "late"}}
+        play = {"hosts": "localhost", "gather_facts": False, "module_defaults": cluster, "tasks": [task]}
+        (tmp_path / "remove.yml").write_text(json.dumps([play]), encoding="utf-8")
+        _play(installed, str(tmp_path / "remove"))
+    assert not installed.kubectl("get", "customresourcedefinitions", "--ignore-not-found", name)
 
 
 def test_removal_leaves_nothing(installed: Generated, github: GitHub) -> None:
