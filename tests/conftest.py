@@ -68,6 +68,8 @@ def _quick_copier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         quick_copier.keep_name_of_answers_file(patch)
         quick_copier.keep_read_questions(patch)
         quick_copier.keep_cloned_versions(patch, lambda: tmp_path_factory.mktemp("version"))
+        quick_copier.keep_descriptions_of_versions(patch)
+        quick_copier.keep_known_repositories(patch)
         quick_copier.heed_executable_bits(patch)
         yield
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,43 @@ def keep_cloned_versions(patch: pytest.MonkeyPatch, new_folder: Callable[[], Pat
         return kept[key]
 
     patch.setattr(_template, "clone", clone_once)
+
+
+def keep_descriptions_of_versions(patch: pytest.MonkeyPatch) -> None:
+    """Keeps what Copier has asked Git about a clone: for each version it does so up to five times in an update.
+
+    These clones live as long as the tests and do not change; of others each has a folder of its own.
+    """
+    for name in ("commit", "version", "git_index_modes"):
+        patch.setattr(_template.Template, name, _asked_once(name, vars(_template.Template)[name].func))
+
+
+def _asked_once(name: str, ask: Callable[[_template.Template], Any]) -> cached_property[Any]:
+    known: dict[Path, Any] = {}
+
+    def ask_once(template: _template.Template) -> Any:
+        if template.vcs != "git":
+            return ask(template)
+        if template.local_abspath not in known:
+            known[template.local_abspath] = ask(template)
+        return known[template.local_abspath]
+
+    kept = cached_property(ask_once)
+    kept.__set_name__(_template.Template, name)
+    return kept
+
+
+def keep_known_repositories(patch: pytest.MonkeyPatch) -> None:
+    """Keeps which folders are Git repositories: Copier asks twice for each of the templates that it looks at."""
+    is_root = _vcs.is_git_repo_root
+    known: set[str] = set()
+
+    def is_root_once(path: str | Path) -> bool:
+        if str(path) not in known and is_root(path):
+            known.add(str(path))
+        return str(path) in known
+
+    patch.setattr(_vcs, "is_git_repo_root", is_root_once)
 
 
 def heed_executable_bits(patch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import new
 import pytest
@@ -54,6 +54,25 @@ def script_new(clone: Path, *arguments: str | Path, **env: str) -> subprocess.Co
     )
 
 
+class _Generate(Protocol):
+    def __call__(self, clone: Path, *arguments: str | Path, expect: int = 0) -> str: ...
+
+
+@pytest.fixture
+def generate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> _Generate:
+    """Does what a clone's script/new does, in this process and so in a fifth of the time; returns what it has said."""
+
+    def run(clone: Path, *arguments: str | Path, expect: int = 0) -> str:
+        monkeypatch.setattr(new, "ROOT", clone)
+        monkeypatch.setattr(template_source, "ROOT", clone)
+        status = new.main([*map(str, arguments)])
+        said = capsys.readouterr().err
+        assert status == expect, said
+        return said
+
+    return run
+
+
 @pytest.fixture
 def index_of(own_clone: Path) -> Callable[..., str]:
     """A function that says which index the packages of script/new are taken from, given its arguments."""
@@ -77,11 +96,12 @@ def test_defaults_make_a_committed_environment_and_name_the_next_command(clone: 
     assert os.access(tmp_path / "env" / "bin" / "just", os.X_OK)
 
 
-def test_answers_come_from_the_data_file_and_the_command_line_goes_before_it(clone: Path, tmp_path: Path) -> None:
+def test_answers_come_from_the_data_file_and_the_command_line_goes_before_it(
+    clone: Path, tmp_path: Path, generate: _Generate
+) -> None:
     file = tmp_path / "answers.yml"
     file.write_text("project: shop\nagents: 1\n", encoding="utf-8")
-    done = script_new(clone, tmp_path / "env", "-l", "--data-file", file, "--data=agents=3", "-dhttp_port=8080")
-    assert done.returncode == 0, done.stderr
+    generate(clone, tmp_path / "env", "-l", "--data-file", file, "--data=agents=3", "-dhttp_port=8080")
     answers = recorded(tmp_path / "env")
     assert (answers["project"], answers["agents"], answers["http_port"]) == ("shop", 3, 8080)
 
@@ -168,40 +188,41 @@ def test_failure_of_copier_is_one_message_and_leaves_nothing(own_clone: Path, tm
     assert not (tmp_path / "a").exists()
 
 
-def test_failure_in_an_empty_folder_leaves_it_empty(own_clone: Path, tmp_path: Path) -> None:
+def test_failure_in_an_empty_folder_leaves_it_empty(own_clone: Path, tmp_path: Path, generate: _Generate) -> None:
     (own_clone / "template" / "file.jinja").write_text("{{ no_such_answer }}", encoding="utf-8")
     commit_all(own_clone, "break it")
     destination = tmp_path / "env"
     git(tmp_path, "init", "--quiet", "env")
-    assert script_new(own_clone, destination, "--defaults").returncode == 1
+    assert "'no_such_answer' is undefined" in generate(own_clone, destination, "--defaults", expect=1)
     assert [path.name for path in destination.iterdir()] == [".git"]
 
 
-def test_uncommitted_changes_are_left_out_and_the_commit_can_be_updated_from(own_clone: Path, tmp_path: Path) -> None:
+def test_uncommitted_changes_are_left_out_and_the_commit_can_be_updated_from(
+    own_clone: Path, tmp_path: Path, generate: _Generate
+) -> None:
     (own_clone / "template" / "draft.txt").write_text("", encoding="utf-8")
     git(own_clone, "tag", "--delete", "v9999.0.0")
-    done = script_new(own_clone, tmp_path / "env", "--defaults")
-    assert "changes that are not committed" in done.stderr
+    assert "changes that are not committed" in generate(own_clone, tmp_path / "env", "--defaults")
     assert not (tmp_path / "env" / "draft.txt").exists()
     commit_all(own_clone, "the draft")
     run_update(tmp_path / "env", defaults=True, quiet=True, unsafe=True, overwrite=True)
     assert (tmp_path / "env" / "draft.txt").exists()
 
 
-def test_older_version_can_be_named(own_clone: Path, tmp_path: Path) -> None:
+def test_older_version_can_be_named(own_clone: Path, tmp_path: Path, generate: _Generate) -> None:
     (own_clone / "template" / "later.txt").write_text("", encoding="utf-8")
     commit_all(own_clone, "later")
-    assert script_new(own_clone, tmp_path / "env", "--defaults", "-r", "v9999.0.0").returncode == 0
+    generate(own_clone, tmp_path / "env", "--defaults", "-r", "v9999.0.0")
     assert not (tmp_path / "env" / "later.txt").exists()
     assert recorded(tmp_path / "env")["_commit"] == "v9999.0.0"
 
 
 def test_updates_come_from_origin_when_it_has_the_commit_and_no_password_is_kept(
-    own_clone: Path, tmp_path: Path
+    own_clone: Path, tmp_path: Path, generate: _Generate
 ) -> None:
     git(own_clone, "remote", "add", "origin", "https://me:hunter2@example.com/template.git")
     git(own_clone, "update-ref", "refs/remotes/origin/main", "HEAD")
-    assert script_new(own_clone, tmp_path / "env", "--defaults").returncode == 0
+    generate(own_clone, tmp_path / "env", "--defaults")
     assert recorded(tmp_path / "env")["_src_path"] == "https://example.com/template.git"
     assert "hunter2" not in git(tmp_path / "env", "show", "HEAD")
 
@@ -287,12 +308,13 @@ def service_repository(folder: Path) -> Path:
 SNIPPET = ["--defaults", "-d", "scope=devcontainer", "-d", "project=shop"]
 
 
-def test_service_repository_gets_the_snippet_and_its_commit_is_left_to_the_person(clone: Path, tmp_path: Path) -> None:
+def test_service_repository_gets_the_snippet_and_its_commit_is_left_to_the_person(
+    clone: Path, tmp_path: Path, generate: _Generate
+) -> None:
     service = service_repository(tmp_path / "service")
-    done = script_new(clone, service, *SNIPPET)
-    assert done.returncode == 0, done.stderr
-    assert 'git add -A && git commit -m "feat: reach the cluster from the dev container"\n' in done.stderr
-    assert "bin/just" not in done.stderr
+    said = generate(clone, service, *SNIPPET)
+    assert 'git add -A && git commit -m "feat: reach the cluster from the dev container"\n' in said
+    assert "bin/just" not in said
     assert git(service, "log", "--format=%s") == "the service\n"
     assert git(service, "status", "--porcelain").splitlines() == [
         " M .devcontainer/devcontainer.json",
@@ -301,9 +323,10 @@ def test_service_repository_gets_the_snippet_and_its_commit_is_left_to_the_perso
     assert read_yaml(service / ".copier-answers.devcontainer.yml")["_src_path"] == str(clone)
 
 
-def test_service_without_a_folder_yet_becomes_a_committed_repository(clone: Path, tmp_path: Path) -> None:
-    done = script_new(clone, tmp_path / "service", *SNIPPET)
-    assert done.returncode == 0, done.stderr
+def test_service_without_a_folder_yet_becomes_a_committed_repository(
+    clone: Path, tmp_path: Path, generate: _Generate
+) -> None:
+    generate(clone, tmp_path / "service", *SNIPPET)
     assert git(tmp_path / "service", "log", "--format=%s") == "feat: reach the cluster from the dev container\n"
     assert git(tmp_path / "service", "status", "--porcelain") == ""
 
@@ -319,9 +342,9 @@ def test_refused_snippet_leaves_the_service_as_it_was(clone: Path, tmp_path: Pat
     assert git(service, "status", "--porcelain") == ""
 
 
-def test_snippet_is_taken_out_by_a_command(clone: Path, tmp_path: Path) -> None:
+def test_snippet_is_taken_out_by_a_command(clone: Path, tmp_path: Path, generate: _Generate) -> None:
     service = service_repository(tmp_path / "service")
-    assert script_new(clone, service, *SNIPPET).returncode == 0
+    generate(clone, service, *SNIPPET)
     commit_all(service, "the snippet")
     command = [clone / "script" / "remove-dev-container", service]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
