@@ -26,6 +26,7 @@ from e2e.arc_lab import (
     Key,
     arc_answers,
     arc_status,
+    build_runner_image_with_buildah,
     new_key,
     prepare_runners,
     push_runner_image,
@@ -44,6 +45,12 @@ pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("arc_lab")]
 _NAMESPACE = ("--namespace", "arc-runners")
 _SYSTEM = ("--namespace", "arc-systems")
 _CONTROLLER = "--selector=app.kubernetes.io/part-of=gha-rs-controller"
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The image of the runners, by its local name."""
+    return build_runner_image_with_buildah(tmp_path_factory.mktemp("image"))
 
 
 @pytest.fixture(scope="module")

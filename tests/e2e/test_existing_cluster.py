@@ -21,6 +21,7 @@ from e2e.arc_lab import GitHub, Key, arc_answers, write_dotenv, write_key
 from e2e.conftest import NewEnvironment
 from e2e.generated import Generated
 from e2e.machine import docker, free_ports, push
+from e2e.workload import HELLO_IMAGE
 
 from envkit.runner.image import describe
 
@@ -206,8 +207,8 @@ def test_tools_use_a_private_file_with_that_one_context(environment: Generated) 
     assert yaml.safe_load(environment.merged_kubeconfig.read_text(encoding="utf-8"))["current-context"] == "company"
 
 
-def test_local_image_is_pushed_beside_that_of_the_runners(environment: Generated, company: Company, image: str) -> None:
-    docker("tag", image, "myapp:1")
+def test_local_image_is_pushed_beside_that_of_the_runners(environment: Generated, company: Company) -> None:
+    docker("tag", HELLO_IMAGE, "myapp:1")
     try:
         done = environment.just("push", "myapp:1")
     finally:
