@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from arc.test_causes import refused
@@ -12,7 +13,8 @@ from arc.test_state import SET, scale_set, whole
 from arc.test_wait import ASKS, TOKENS, Clock, FakeKube
 
 from envkit.arc import report
-from envkit.arc.kube import Resources
+from envkit.arc.causes import find_cause
+from envkit.arc.kube import CONTROLLER_SELECTOR, Resources
 from envkit.arc.report import look
 
 REFUSED = refused(TOKENS, "401 Unauthorized")
@@ -52,6 +54,20 @@ def test_listener_that_github_turns_away_is_told_of_also_while_it_runs_once_more
 def test_listener_whose_log_went_with_it_is_looked_at_again(clock: Clock) -> None:
     gone = listening(clock, since=0, ready=False)
     assert told(clock, {0: lambda: gone}, {1.5: [REFUSED]}) != []
+
+
+def test_earlier_trouble_of_the_controller_is_not_taken_for_the_listeners(clock: Clock) -> None:
+    gone = listening(clock, since=0, ready=False)
+    earlier = refused("https://actions.example.com/_apis/runtime/runnerscalesets", "409 Conflict")
+
+    class WithController(FakeKube):
+        def log(self, **arguments: Any) -> list[str]:
+            return [earlier] if CONTROLLER_SELECTOR in arguments["target"] else super().log(**arguments)
+
+    _, errors = look(WithController(clock, {0: lambda: gone}, {1.5: [REFUSED]}), SET)  # type: ignore[arg-type]
+    cause = find_cause(errors)
+    assert cause is not None
+    assert "refuses the App's key" in cause.what
 
 
 def test_listener_that_asks_for_work_is_well(clock: Clock) -> None:

@@ -38,24 +38,20 @@ def look(kube: Kube, wanted: str) -> tuple[ArcState, list[str]]:
     """The state of the scale set `wanted`, and the last lines of both logs that tell of an error.
 
     Looks again for some seconds where a listener is about to run: one that GitHub turns away runs for a moment, again
-    and again, and its log goes with it.
+    and again, and its log goes with it. What the controller's log still has of an earlier trouble says nothing of it.
     """
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         state = with_session(kube, assess(kube.resources(), wanted))
-        errors = _recent_errors(kube, state)
-        if errors or state.ready or not state.is_to_be_served or time.monotonic() > deadline:
-            return state, errors
+        is_well = state.ready and state.has_enough
+        listeners = [] if is_well else _errors(kube, LISTENER_SELECTOR)
+        if listeners or state.ready or not state.is_to_be_served or time.monotonic() > deadline:
+            return state, [] if is_well else [*_errors(kube, CONTROLLER_SELECTOR), *listeners]
         time.sleep(_POLL_SECONDS)
 
 
-def _recent_errors(kube: Kube, state: ArcState) -> list[str]:
-    if state.ready and state.has_enough:
-        return []
-    lines: list[str] = []
-    for selector in (CONTROLLER_SELECTOR, LISTENER_SELECTOR):
-        lines += error_lines(kube.log(namespace=kube.controllers, target=f"--selector={selector}"), most=2)
-    return lines
+def _errors(kube: Kube, selector: str) -> list[str]:
+    return error_lines(kube.log(namespace=kube.controllers, target=f"--selector={selector}"), most=2)
 
 
 def next_step(state: ArcState, errors: list[str], wanted: Wanted) -> str:
