@@ -116,6 +116,7 @@ def test_refusal_of_github_ends_the_installation_with_its_cause(
     assert told in shown
 
 
+@pytest.mark.usefixtures("github")
 def test_wrong_installation_is_told_apart_from_a_wrong_key(environment: Generated, key: Key) -> None:
     if traces(environment):  # what is registered already needs neither
         environment.just("--yes", "delete-arc")
