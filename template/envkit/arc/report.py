@@ -43,10 +43,11 @@ def look(kube: Kube, wanted: str) -> tuple[ArcState, list[str]]:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         state = with_session(kube, assess(kube.resources(), wanted))
-        is_well = state.ready and state.has_enough
-        listeners = [] if is_well else _errors(kube, LISTENER_SELECTOR)
+        if state.ready and state.has_enough:
+            return state, []
+        listeners = _errors(kube, LISTENER_SELECTOR)
         if listeners or state.ready or not state.is_to_be_served or time.monotonic() > deadline:
-            return state, [] if is_well else [*_errors(kube, CONTROLLER_SELECTOR), *listeners]
+            return state, [*_errors(kube, CONTROLLER_SELECTOR), *listeners]
         time.sleep(_POLL_SECONDS)
 
 
