@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,13 @@ from arc.conftest import Settings
 from arc.test_state import CONTROLLER, scale_set, whole
 
 from envkit.arc import credentials as arc_credentials
+from envkit.arc import install as arc_install
 from envkit.arc import preflight as arc_preflight
 from envkit.arc.kube import Resources
 from envkit.arc.preflight import find_problems
 from envkit.config import read_environment
 from envkit.errors import CommandFailedError, UserError
+from envkit.progress import Steps
 
 
 @dataclass
@@ -174,3 +178,22 @@ def test_image_from_elsewhere_is_not_looked_for(
     path.write_text(path.read_text().replace("k3d-mathtrail-registry.localhost:5050/", "ghcr.io/team/"))
     place.image = False
     assert found(place, root, settings, monkeypatch) == []
+
+
+def test_a_person_with_something_to_mend_does_not_wait_for_ansibles_packages(
+    place: Place, root: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(_: str) -> None:
+        pytest.fail("the packages are installed first")
+
+    place.image = False
+    made = settings()
+    monkeypatch.setattr(arc_credentials, "problems", lambda _: [])
+    monkeypatch.setattr(arc_install, "read_arc_settings", lambda _: made)
+    monkeypatch.setattr(arc_install, "find_controller", lambda _: (place, None))
+    monkeypatch.setattr(arc_install, "proxied", nullcontext)
+    monkeypatch.setattr(arc_install, "is_prepared", lambda: False)
+    monkeypatch.setattr(arc_install, "prepare_ansible", prepare)
+
+    with pytest.raises(UserError, match="1 thing stands in the way"):
+        arc_install.install(read_environment(root), Steps(io.StringIO()), verify=False, assume_yes=False)

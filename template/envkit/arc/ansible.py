@@ -38,14 +38,19 @@ class Recap:
     changed_tasks: frozenset[str]
 
 
+def is_prepared() -> bool:
+    """Whether the virtual environment has what `ansible/requirements.txt` asks for."""
+    stamp = _VENV / "requirements.installed"
+    return stamp.exists() and stamp.read_bytes() == _REQUIREMENTS.read_bytes()
+
+
 def prepare_ansible(recipe: str) -> None:
     """Makes the virtual environment, or brings it in line with `ansible/requirements.txt`; quick where it is.
 
     `recipe` is what to run again if that fails. Raises UserError where there is no Python that is new enough, or where
     the packages cannot be installed.
     """
-    stamp = _VENV / "requirements.installed"
-    if stamp.exists() and stamp.read_bytes() == _REQUIREMENTS.read_bytes():
+    if is_prepared():
         return
     python = next(iter(tool_statuses(["python"])))
     if not python.ok or python.path is None:

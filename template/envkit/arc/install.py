@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from envkit.arc.ansible import prepare_ansible, started_playbook
+from envkit.arc.ansible import is_prepared, prepare_ansible, started_playbook
 from envkit.arc.api_proxy import proxied
 from envkit.arc.causes import error_lines, find_cause
 from envkit.arc.kube import CONTROLLER_SELECTOR, Kube, Resource, Resources, kube_of, labels, name, namespace
@@ -51,8 +51,10 @@ _WHOLE_REMOVAL: dict[str, Any] = {
     "selector": [],
 }
 
+_CHECKING = "Checking credentials, settings, cluster and image"
+
 _SETTLE_SECONDS = 6.0
-"""How long all has to be well after that: the controller signs in within a second of its start."""
+"""How long all has to be well after a restart of the controller, which signs in within a second of its start."""
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,14 @@ def install(cluster: Cluster, steps: Steps, *, verify: bool, assume_yes: bool, a
         UserError: Something stands in the way, or the runners do not come up; says what helps.
     """
     settings = read_arc_settings(cluster)
-    prepare_ansible("install-arc")
+    if not is_prepared():  # that takes a while, for which a person with something to mend need not wait
+        with steps.step(_CHECKING), _checked(cluster, settings, verify=verify, adopt=adopt):
+            pass
+        prepare_ansible("install-arc")
     with started_playbook("install-arc") as playbook, ExitStack() as held:
-        with steps.step("Checking credentials, settings, cluster and image"):
-            kube, controller = find_controller(cluster)
-            kube = held.enter_context(proxied(kube))
-            if controller:
-                settings = ownership.adopted(settings, controller)
-            plan, before = _plan_install(
-                cluster, settings, kube, verify=verify, adopt=adopt, is_ours=controller is None
-            )
+        with steps.step(_CHECKING):
+            checked = _checked(cluster, settings, verify=verify, adopt=adopt)
+            kube, settings, plan, before = held.enter_context(checked)
         if plan["replace"]:
             _confirm_replacement(plan, before, assume_yes=assume_yes)
         elif plan["remove"] and before.scale_set:
@@ -237,6 +237,19 @@ def _removed_parts(delete: Mapping[str, Any]) -> list[str]:
         "both namespaces": not delete["only_empty"],
     }
     return [words for words, is_removed in parts.items() if is_removed]
+
+
+@contextmanager
+def _checked(
+    cluster: Cluster, settings: ArcSettings, *, verify: bool, adopt: bool
+) -> Iterator[tuple[Kube, ArcSettings, dict[str, Any], ArcState]]:
+    """The calls for the cluster, the settings as they fit its controller, the plan, and what is there before."""
+    kube, controller = find_controller(cluster)
+    if controller:
+        settings = ownership.adopted(settings, controller)
+    with proxied(kube) as kube:
+        plan, before = _plan_install(cluster, settings, kube, verify=verify, adopt=adopt, is_ours=controller is None)
+        yield kube, settings, plan, before
 
 
 def _plan_install(
