@@ -104,7 +104,7 @@ def _forget_lost_nodes(session: Session, server: Container) -> None:
 
 
 def correct_dns_records(session: Session, server: Container) -> None:
-    """Tells the cluster's DNS the addresses of the new containers.
+    """Tells the cluster's DNS the addresses of the containers and of this machine.
 
     k3d writes them whenever it starts a cluster (`ClusterStart` in `pkg/client/cluster.go`); to start a cluster anew
     for them would interrupt what runs in it.
@@ -117,6 +117,8 @@ def correct_dns_records(session: Session, server: Container) -> None:
     records = {name: line.split()[0] for line in before.splitlines() for name in line.split()[1:]}
     records = {name: address for name, address in records.items() if not _was_agent(session, name) or name in present}
     records |= {name: address for name, address in present.items() if address}
+    for line in _host_lines(server.name):
+        records[HOST_RECORD] = line.split()[0]
     text = "".join(f"{address} {name}\n" for name, address in records.items())
     patch = json.dumps({"data": {"NodeHosts": text}})
     _kubectl_inside(server, "patch", *coredns, "--type=merge", f"--patch={patch}")
@@ -157,8 +159,14 @@ def _add_agent(session: Session, server: Container, step: Step) -> None:
 def _give_authorities(node: str, authorities: bytes) -> None:
     """Has a node that runs trust these certificates; it reads them when it starts."""
     write_file(node, CA_PATH_IN_NODES, authorities, below="/")
-    hosts = (read_file(node, _HOSTS) or b"").decode(errors="replace").splitlines()
+    lines = _host_lines(node)
     docker("restart", node, timeout=60)
     # Docker writes the file anew, without what k3d has added, and k3d would have to restart the whole cluster for that.
-    lost = "".join(f"{line}\n" for line in hosts if HOST_RECORD in line)
+    lost = "".join(f"{line}\n" for line in lines)
     docker("exec", "--interactive", node, "sh", "-c", f"cat >>{_HOSTS}", stdin=lost)
+
+
+def _host_lines(node: str) -> list[str]:
+    """The lines of a node's hosts file by which it knows this machine; k3d writes one."""
+    hosts = (read_file(node, _HOSTS) or b"").decode(errors="replace").splitlines()
+    return [line for line in hosts if HOST_RECORD in line.split()[1:]]

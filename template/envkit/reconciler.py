@@ -60,6 +60,9 @@ class Outcome:
     unknown_origin: bool = False
 
 
+_CORRECTED = "corrected the cluster's DNS"
+
+
 class Reconciler:
     """Acts on one cluster. Used for one call of one of its public methods."""
 
@@ -163,6 +166,7 @@ class Reconciler:
                 if assessment.state is not State.BROKEN or assessment.restart or time.monotonic() > deadline:
                     return observation
                 self._forget_nodes(assessment)
+                self._correct_records(observation, assessment)
                 step.note(" ".join(assessment.reasons))
                 self._pause()
 
@@ -175,6 +179,16 @@ class Reconciler:
     def _forget_nodes(self, assessment: Assessment) -> None:
         for name in assessment.stale_nodes:
             self._session.kubectl("delete", "node", name, "--ignore-not-found")
+
+    def _correct_records(self, observation: Observation, assessment: Assessment) -> None:
+        """Writes what the cluster's DNS has missed, as the record of a registry whose container was made anew.
+
+        A restart would have k3d write it, and interrupt what runs in the cluster.
+        """
+        if assessment.wrong_records and observation.server:
+            correct_dns_records(self._session, observation.server)
+            if _CORRECTED not in self._actions:
+                self._actions.append(_CORRECTED)
 
     def _is_finished(self, observation: Observation) -> bool:
         """Whether the cluster may hold somebody's work.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -34,8 +34,9 @@ class Assessment:
         state: The name of the state.
         reasons: What is not as it should be, one sentence each; empty for `running` and `absent`.
         missing: Roles of which containers are missing, with their number.
-        restart: Only a restart through k3d can repair it (records that k3d writes when it starts a cluster are lost).
+        restart: Only a restart through k3d can repair it (what k3d writes into nodes when it starts them is lost).
         stale_nodes: Nodes that Kubernetes lists and that have no container.
+        wrong_records: Names that the cluster's DNS does not know, or under an old address.
         drifted: The cluster was made from another configuration than the present one.
     """
 
@@ -44,6 +45,7 @@ class Assessment:
     missing: Mapping[str, int] | None = None
     restart: bool = False
     stale_nodes: tuple[str, ...] = ()
+    wrong_records: tuple[str, ...] = ()
     drifted: bool = False
 
 
@@ -66,9 +68,7 @@ def assess(observation: Observation, environment: Environment, created_from: Map
         return Assessment(State.PARTIAL, tuple(reasons), missing, drifted=drifted)
     if stopped := _stopped(observation):
         return Assessment(State.STOPPED, (f"Not running: {', '.join(stopped)}.",), drifted=drifted)
-    reasons, restart, stale = _faults(observation, environment)
-    state = State.BROKEN if reasons else State.RUNNING
-    return Assessment(state, tuple(reasons), restart=restart, stale_nodes=stale, drifted=drifted)
+    return replace(_working_or_broken(observation, environment), drifted=drifted)
 
 
 def is_drifted(observation: Observation, environment: Environment) -> bool:
@@ -127,14 +127,13 @@ def _stopped(observation: Observation) -> list[str]:
     return [part.name for part in parts if not part.running]
 
 
-def _faults(observation: Observation, environment: Environment) -> tuple[list[str], bool, tuple[str, ...]]:
-    """What does not work although every container runs, whether k3d must restart the cluster, stale nodes."""
+def _working_or_broken(observation: Observation, environment: Environment) -> Assessment:
+    """What does not work although every container runs."""
     reasons: list[str] = []
-    restart = False
     stale: tuple[str, ...] = ()
+    wrong: list[str] = []
     if observation.hosts_lost:
         reasons.append(f"Lost its record of this machine ({HOST_RECORD}): {', '.join(observation.hosts_lost)}.")
-        restart = True
     api = observation.api
     if api is None or api.ready is None:
         reasons.append(f"The Kubernetes API does not answer: {api.error if api else 'its server does not run'}.")
@@ -148,13 +147,18 @@ def _faults(observation: Observation, environment: Environment) -> tuple[list[st
             reasons.append(f"Listed by Kubernetes, without a container: {', '.join(stale)}.")
         if wrong := _wrong_records(observation, environment, api.dns_records):
             reasons.append(f"Unknown to the cluster's DNS, or under an old address: {', '.join(wrong)}.")
-            restart = True
     if not observation.registry_answers:
         port = present_registry(environment, observation).port
         reasons.append(f"The registry does not answer on 127.0.0.1:{port}.")
     if observation.registry and environment.network not in observation.registry.addresses:
         reasons.append(f"The registry is not on the network {environment.network}.")
-    return reasons, restart, stale
+    return Assessment(
+        State.BROKEN if reasons else State.RUNNING,
+        tuple(reasons),
+        restart=bool(observation.hosts_lost),
+        stale_nodes=stale,
+        wrong_records=tuple(wrong),
+    )
 
 
 def _wrong_records(observation: Observation, environment: Environment, records: Mapping[str, str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -52,6 +53,28 @@ def test_containers_that_were_killed_and_started_by_docker_are_repaired(
     assert "restarted the cluster" in created.stdout
     assert _ids(running) == {name: ident for name, (ident, _) in before.items()}
     _assert_all_is_well(running, deployed)
+
+
+def test_what_the_dns_has_forgotten_is_written_without_a_restart(running: Generated, deployed: tuple[str, str]) -> None:
+    before = _dns_records(running)
+    kept = "".join(f"{address} {name}\n" for name, address in before.items() if name.startswith(running.context))
+    patch = json.dumps({"data": {"NodeHosts": kept}})
+    running.kubectl("patch", "configmap", "coredns", "--namespace=kube-system", "--type=merge", f"--patch={patch}")
+    docker("restart", running.load_balancer)  # what has been started since is looked at closely
+    identities = running.identities()
+
+    reasons = " ".join(running.status()["reasons"])
+    assert f"Unknown to the cluster's DNS, or under an old address: host.k3d.internal, {running.registry}" in reasons
+    assert "corrected the cluster's DNS" in running.envkit("create").stdout
+    assert _dns_records(running) == before
+    assert running.identities() == identities
+    _assert_all_is_well(running, deployed)
+
+
+def _dns_records(environment: Generated) -> dict[str, str]:
+    output = "--output=jsonpath={.data.NodeHosts}"
+    lines = environment.kubectl("get", "configmap", "coredns", "--namespace=kube-system", output).splitlines()
+    return {name: line.split()[0] for line in lines for name in line.split()[1:]}
 
 
 def _agent(environment: Generated) -> list[str]:

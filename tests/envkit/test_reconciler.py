@@ -386,6 +386,47 @@ def test_a_cluster_that_lost_its_records_is_restarted_at_once(world: World) -> N
     assert world.seconds == 0
 
 
+@pytest.mark.parametrize("lost", [REGISTRY, HOST_RECORD])
+def test_a_record_that_the_dns_has_missed_is_written_without_a_restart(world: World, lost: str) -> None:
+    records = {name: address for name, address in ADDRESSES.items() if name != lost}
+    world.now, world.marker = _broken(world, api=_api(dns_records=records)), world.shop.effective
+    world.effects["correct the records"] = healthy(world.shop)
+
+    assert "corrected the cluster's DNS" in world.reconciler.bring_up().actions
+    assert world.calls == ["correct the records", *SEEN]
+
+
+def test_a_record_that_stays_wrong_is_left_to_a_restart(world: World) -> None:
+    moved = ADDRESSES | {AGENTS[0]: "10.0.0.4"}
+    world.now, world.marker = _broken(world, api=_api(dns_records=moved)), world.shop.effective
+    world.effects[START] = healthy(world.shop)
+
+    actions = world.reconciler.bring_up().actions
+    assert actions.count("corrected the cluster's DNS") == 1
+    assert world.calls[-2 - len(SEEN) :] == [STOP, START, *SEEN]
+
+
+def test_the_dns_learns_the_addresses_of_containers_and_machine(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    present = f"10.9.9.9 somebody-elses-host\n10.0.0.99 {REGISTRY}\n10.0.0.8 k3d-shop-agent-7\n"
+    patches: list[str] = []
+
+    def docker(*arguments: str, **_: object) -> str:
+        patches.extend(each.removeprefix("--patch=") for each in arguments if each.startswith("--patch="))
+        return present
+
+    monkeypatch.setattr(missing_parts, "docker", docker)
+    hosts = f"127.0.0.1 localhost\n10.0.0.1 {HOST_RECORD}\n".encode()
+    monkeypatch.setattr(missing_parts, "read_file", lambda *_: hosts)
+    world.now = healthy(world.shop)
+    assert world.now.server
+
+    missing_parts.correct_dns_records(world.reconciler._session, world.now.server)
+
+    (patch,) = patches
+    records = dict(reversed(line.split()) for line in json.loads(patch)["data"]["NodeHosts"].splitlines())
+    assert records == ADDRESSES | {"somebody-elses-host": "10.9.9.9"}
+
+
 def test_a_cluster_that_is_still_starting_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.now, world.marker = _broken(world, api=_api(ready={SERVER: False})), world.shop.effective
 
@@ -624,7 +665,7 @@ def test_agents_are_added_under_free_names_and_trust_what_the_server_does(
     monkeypatch.setattr(missing_parts, "docker", docker)
     monkeypatch.setattr(missing_parts, "remove_containers", lambda _: None)
     hosts = f"127.0.0.1 localhost\n10.0.0.1 {HOST_RECORD}\n".encode()
-    monkeypatch.setattr(missing_parts, "read_file", lambda name, _: authorities if name == SERVER else hosts)
+    monkeypatch.setattr(missing_parts, "read_file", lambda _, path: hosts if path == "/etc/hosts" else authorities)
     monkeypatch.setattr(missing_parts, "write_file", lambda name, *_, **__: world.do(f"write {name}"))
     monkeypatch.setattr(missing_parts, "update_targets", lambda _, nodes: balanced.append([n.name for n in nodes]))
     monkeypatch.setattr(

@@ -161,19 +161,19 @@ def test_k3ds_helper_need_not_run(environment: Environment) -> None:
         pytest.param(
             lambda o: _with_api(o, dns_records={k: v for k, v in ADDRESSES.items() if k != HOST_RECORD}),
             f"Unknown to the cluster's DNS, or under an old address: {HOST_RECORD}.",
-            True,
+            False,
             id="DNS record of this machine",
         ),
         pytest.param(
             lambda o: _with_api(o, dns_records={k: v for k, v in ADDRESSES.items() if k != REGISTRY}),
             f"Unknown to the cluster's DNS, or under an old address: {REGISTRY}.",
-            True,
+            False,
             id="DNS record of the registry",
         ),
         pytest.param(
             lambda o: _with_api(o, dns_records=ADDRESSES | {AGENTS[0]: "10.0.0.4"}),
             f"Unknown to the cluster's DNS, or under an old address: {AGENTS[0]}.",
-            True,
+            False,
             id="DNS record with another's address",
         ),
         pytest.param(
@@ -199,6 +199,7 @@ def test_what_does_not_work_makes_it_broken(
     assert assessment.reasons == (reason,)
     assert assessment.restart is restart
     assert assessment.stale_nodes == ()
+    assert bool(assessment.wrong_records) == ("DNS" in reason)
 
 
 def test_a_node_without_a_container_is_stale(environment: Environment) -> None:
