@@ -284,6 +284,7 @@ class Answers(BaseModel):
     github_app_id: GithubId
     github_app_installation_id: GithubId
     buildkit_mode: BuildkitMode
+    docker_in_docker: YesNo
     image_repository: ImageRepository
     image_repository_http: YesNo
     image_pull_secret: SecretName
@@ -302,6 +303,7 @@ class Answers(BaseModel):
     arc_version: Version
     runner_base_image: Image
     buildkit_image: Image
+    dind_image: Image
 
     # `info.data` holds the earlier fields that are valid, so each check speaks only of sound values,
     # and all of them are reported together.

@@ -213,6 +213,7 @@ def test_the_pins_are_the_defaults_by_their_mirrors_names() -> None:
         "arc_chart_repository",
         "runner_base_image",
         "buildkit_image",
+        "dind_image",
     }
     assert mirrored["k3s_image"] == published["k3s_image"].replace("docker.io/", "mirror.example.com/hub/")
     base = published["runner_base_image"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from envkit.arc.settings import problems, read_arc_settings
 from envkit.config import read_environment
 from envkit.errors import UserError
 
+_REGISTRY = "k3d-mathtrail-registry:5000"
+
 _ANSWERS: list[dict[str, Any]] = [
     {},
     {"runners_min": 0, "runners_max": 1},
     {"buildkit_mode": "privileged"},
+    {"docker_in_docker": True},
     {"project": "on", "runner_name": "yes", "github_org": "123"},
     {"project": "1", "runner_name": "1e3"},
     {"project": "a" * 28, "runner_name": "a" * 45},
@@ -75,6 +79,68 @@ def test_buildkit_is_a_sidecar_that_starts_before_the_runner(
     assert sidecar["securityContext"].get("privileged", False) is (mode == "privileged")
     # Without it newuidmap may not set the user's range of ids.
     assert "allowPrivilegeEscalation" not in sidecar["securityContext"]
+
+
+def test_a_docker_engine_beside_the_runner_shares_what_the_runner_names_to_it(
+    tmp_path: Path, copy_project: CopyProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = "k3d-mathtrail-registry.localhost:5050/mathtrail-runners:abc"
+    monkeypatch.setattr("envkit.runner.image.read_built_image", lambda: built)
+    root = copy_project(tmp_path / "env", docker_in_docker=True)
+    settings = read_arc_settings(read_environment(root), root)
+    spec = settings.runner_values["template"]["spec"]
+    buildkit, externals, engine = spec["initContainers"]
+    (runner,) = spec["containers"]
+
+    assert settings.uses_rootless_buildkit
+    assert "restartPolicy" not in externals
+    assert (buildkit["restartPolicy"], engine["restartPolicy"]) == ("Always", "Always")
+    assert engine["securityContext"] == {"privileged": True}
+    # Both start from the image that was built last: the file with the values knows only its moving tag.
+    assert (externals["image"], runner["image"]) == (built, built)
+    assert _paths(engine).items() >= {"work": "/home/runner/_work", "externals": "/home/runner/externals"}.items()
+    assert _paths(runner)["work"] == _paths(engine)["work"]
+    host = next(variable["value"] for variable in runner["env"] if variable["name"] == "DOCKER_HOST")
+    assert f"--host={host}" in engine["args"]
+    assert host == f"unix://{_paths(runner)['docker-run']}/docker.sock"
+    assert _paths(runner)["docker-run"] == _paths(engine)["docker-run"]
+
+
+def _paths(container: dict[str, Any]) -> dict[str, str]:
+    return {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+
+
+@pytest.mark.parametrize(
+    ("answers", "insecure", "mirrors"),
+    [
+        ({}, [_REGISTRY], []),
+        ({"image_mirrors": {"docker.io": "mirror.example.com"}}, [_REGISTRY], ["https://mirror.example.com"]),
+        ({"image_mirrors": {"docker.io": "mirror.example.com/hub"}}, [_REGISTRY], []),
+        (
+            {
+                "image_mirrors": {"docker.io": "mirror.example.com:5000"},
+                "image_mirrors_plain_http": ["mirror.example.com:5000"],
+            },
+            [_REGISTRY, "mirror.example.com:5000"],
+            ["http://mirror.example.com:5000"],
+        ),
+    ],
+    ids=["plain", "mirror", "mirror with a path", "mirror of plain HTTP"],
+)
+def test_docker_reaches_the_registry_and_a_mirror_of_docker_hub(
+    answers: dict[str, Any], insecure: list[str], mirrors: list[str], tmp_path: Path, copy_project: CopyProject
+) -> None:
+    root = copy_project(tmp_path / "env", docker_in_docker=True, **answers)
+    manifest = read_arc_settings(read_environment(root), root).manifests[0]
+    daemon = json.loads(manifest["data"]["daemon.json"])
+
+    assert (daemon["insecure-registries"], daemon["registry-mirrors"]) == (insecure, mirrors)
+
+
+def test_without_docker_in_docker_nothing_speaks_of_it(settings: Settings) -> None:
+    made = settings()
+    assert "daemon.json" not in made.manifests[0]["data"]
+    assert "docker-run" not in json.dumps(made.runner_values)
 
 
 def test_values_that_only_one_of_the_two_versions_knows_are_not_set(settings: Settings) -> None:

@@ -34,11 +34,31 @@ _BUILDAH = """\
 FROM {buildctl}
 USER root
 RUN apt-get update -q && apt-get install -y -q --no-install-recommends buildah uidmap libcap2-bin crun \\
+ && rm -rf /var/lib/apt/lists /var/cache/apt \\
  && chmod u-s /usr/bin/newuidmap /usr/bin/newgidmap \\
  && setcap cap_setuid+ep /usr/bin/newuidmap && setcap cap_setgid+ep /usr/bin/newgidmap \\
  && (grep -q ^runner: /etc/subuid || echo runner:100000:65536 | tee -a /etc/subuid >>/etc/subgid)
 ENV BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs
 USER 1001
+"""
+# Debian's Docker engine stands in for the image docker:dind. It is older, and knows less of daemon.json.
+_DOCKER = """\
+FROM {base}
+USER root
+RUN apt-get update -q && apt-get install -y -q --no-install-recommends docker.io iptables \\
+ && rm -rf /var/lib/apt/lists /var/cache/apt \\
+ && mkdir -p /home/runner/externals
+USER 1001
+"""
+_DIND = """\
+FROM {docker}
+USER root
+COPY start /start
+ENTRYPOINT ["sh", "/start"]
+"""
+_START = """\
+jq 'del(."default-network-opts")' /etc/docker/daemon.json >/run/daemon.json
+exec "$@" --config-file=/run/daemon.json
 """
 
 
@@ -173,6 +193,13 @@ def build_runner_image(folder: Path) -> str:
 def build_runner_image_with_buildah(folder: Path) -> str:
     """The same with Buildah, which is more than a third of it to compress, push, pull and unpack."""
     return _build(folder, _BUILDAH.format(buildctl=build_runner_image(folder)), "buildah")
+
+
+def build_images_with_docker(folder: Path, base: str) -> tuple[str, str]:
+    """An image of runners with Docker's client, and one of its engine, which has the same layers."""
+    runner = _build(folder, _DOCKER.format(base=base), "docker")
+    (folder / "start").write_text(_START, encoding="utf-8")
+    return runner, _build(folder, _DIND.format(docker=runner), "dind")
 
 
 def _build(folder: Path, dockerfile: str, kind: str) -> str:

@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from copier import run_update
 from e2e.arc_lab import (
     GitHub,
     Key,
     arc_answers,
     arc_status,
+    build_images_with_docker,
     build_runner_image_with_buildah,
     new_key,
     prepare_runners,
@@ -38,7 +40,7 @@ from e2e.conftest import NewEnvironment
 from e2e.generated import Generated
 from e2e.late_api import late_api
 from e2e.machine import docker, wait_until
-from e2e.workload import image_name, push_hello
+from e2e.workload import image_name, pull, push_hello
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("arc_lab")]
 
@@ -57,10 +59,10 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 def environment(new_environment: NewEnvironment, ansible: Path, image: str, key: Key) -> Generated:
     """An environment with its cluster running, the image pushed and everything filled in."""
     environment = new_environment(agents=1, **arc_answers())
-    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message=all"]):
-        environment.run("git", "-c", "user.name=t", "-c", "user.email=t@example.com", *command)
     environment.envkit("create")
     prepare_runners(environment, ansible=ansible, image=image, key=key)
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message=all"]):
+        environment.run("git", "-c", "user.name=t", "-c", "user.email=t@example.com", *command)
     return environment
 
 
@@ -201,6 +203,36 @@ def test_job_builds_an_image_with_buildah(installed: Generated, github: GitHub) 
 
 
 @pytest.mark.usefixtures("installed")
+def test_jobs_get_a_docker_engine_where_the_answer_says_so(
+    installed: Generated, github: GitHub, image: str, tmp_path: Path
+) -> None:
+    """A service beside a container, and a built image that is pushed, by an engine that the answer has brought."""
+    runner, engine = build_images_with_docker(tmp_path, image)
+    name = push_hello(installed)
+    built = (installed.root / ".tools" / "runner-image").read_text(encoding="utf-8")
+    answers = {"docker_in_docker": True, "dind_image": push_runner_image(installed, engine, "engine")}
+    run_update(installed.root, data=answers, defaults=True, overwrite=True, quiet=True, unsafe=True, skip_tasks=True)
+    try:
+        push_runner_image(installed, runner, "docker")
+        installed.envkit("install-arc")
+        output = github.run_job(_WITH_DOCKER.format(name=name), seconds=240)
+    finally:
+        installed.run("git", "checkout", "--quiet", "--", ".")
+        (installed.root / ".tools" / "runner-image").write_text(built, encoding="utf-8")
+        installed.envkit("install-arc")
+    assert "the service answers" in output
+    pull(installed, image_name(installed, "built-by-docker:1"))
+
+
+_WITH_DOCKER = """
+echo "FROM $REGISTRY/{name}" >Dockerfile
+docker run --detach --name service "$REGISTRY/{name}"
+docker run --network container:service "$REGISTRY/{name}" get http://127.0.0.1:8080/ && echo the service answers
+docker build --tag "$REGISTRY/built-by-docker:1" .
+docker push "$REGISTRY/built-by-docker:1"
+"""
+
+
 def test_job_has_no_key_to_the_cluster(github: GitHub) -> None:
     output = github.run_job("ls /var/run/secrets/kubernetes.io 2>&1 || true; id")
     assert "No such file" in output

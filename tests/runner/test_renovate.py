@@ -138,6 +138,16 @@ def test_buildkit_is_bumped_with_its_digest(copy_project: CopyProject, tmp_path:
     assert f"{pin.name}:{pin.version}@{pin.digest}" in (project / pin.file).read_text(encoding="utf-8")
 
 
+def test_docker_in_docker_is_bumped_with_its_digest(copy_project: CopyProject, tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "env", docker_in_docker=True)
+
+    (pin,) = [pin for pin in found(project) if pin.name == "docker.io/library/docker"]
+
+    assert pin.digest
+    assert pin.version.endswith("-dind")
+    assert f"{pin.name}:{pin.version}@{pin.digest}" in (project / pin.file).read_text(encoding="utf-8")
+
+
 def test_the_image_that_is_built_here_is_never_looked_up(project: Path) -> None:
     (rule,) = [rule for rule in CONFIG["packageRules"] if rule.get("enabled") is False]
     (pattern,) = rule["matchPackageNames"]

@@ -276,8 +276,11 @@ def _complete(
         complete["githubConfigUrl"] = local.config_url
     complete["labels"] = {**(complete.get("labels") or {}), OWNER_LABEL: cluster.name}
     runner = runner_container(complete)
-    if runner and (image := built_image(cluster, str(runner.get("image", "")), root)):
-        runner["image"] = image
+    named = str(runner.get("image", "")) if runner else ""
+    if named and (image := built_image(cluster, named, root)):
+        for container in (*_containers(complete, "initContainers"), *_containers(complete, "containers")):
+            if container.get("image") == named:
+                container["image"] = image
     add_corporate_network(complete, cluster.corporate)
     if with_ca or cluster.corporate.ca_sha256:
         complete.setdefault(
