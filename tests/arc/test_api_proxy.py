@@ -221,5 +221,13 @@ def _look_until(kube: Kube, pod: str) -> tuple[list[str], list[str]]:
 
 
 def _end_proxy(machine: Machine) -> None:
-    (process,) = (each for each in psutil.Process().children() if str(machine.folder / "proxy.py") in each.cmdline())
+    (process,) = (each for each in psutil.Process().children() if str(machine.folder / "proxy.py") in _words(each))
     process.kill()
+
+
+def _words(process: psutil.Process) -> list[str]:
+    """Its command line; none where it has ended meanwhile."""
+    try:
+        return process.cmdline()
+    except (psutil.ZombieProcess, psutil.NoSuchProcess):
+        return []
