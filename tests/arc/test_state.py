@@ -187,6 +187,22 @@ def test_what_others_have_installed_is_told_apart() -> None:
     assert foreign_scale_sets(found) == ["arc-runners/foreign"]
 
 
+def test_a_container_that_failed_is_told_with_its_last_words() -> None:
+    ended = {"exitCode": 1, "reason": "Error", "message": "starting\n\nno user namespaces\n"}
+    waiting = {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container"}
+    failed = {"name": "buildkitd", "state": {"terminated": ended}}
+    restarting = {"name": "buildkitd", "state": {"waiting": waiting}, "lastState": {"terminated": ended}}
+
+    assert pod_problem({"status": {"initContainerStatuses": [failed]}}) == (
+        "buildkitd: Error, exit status 1: starting no user namespaces"
+    )
+    assert pod_problem({"status": {"initContainerStatuses": [restarting]}}) == (
+        "buildkitd: CrashLoopBackOff starting no user namespaces"
+    )
+    restarting["lastState"] = {"terminated": {"exitCode": 1}}
+    assert "back-off 10s" in pod_problem({"status": {"initContainerStatuses": [restarting]}})
+
+
 @pytest.mark.parametrize(
     ("container", "told"),
     [

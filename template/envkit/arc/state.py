@@ -7,7 +7,7 @@ when it has a job, and idle when it is ready without one, whatever its phase is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -22,6 +22,10 @@ SCALE_SET_ID = "runner-scale-set-id"
 
 _SCALE_SET_NAME = "actions.github.com/scale-set-name"
 _VERSION = "app.kubernetes.io/version"
+
+_LAST_LINES = 3
+_LAST_CHARACTERS = 300
+"""How much of what a failed container printed last is shown."""
 
 
 @dataclass(frozen=True)
@@ -184,20 +188,30 @@ def foreign_scale_sets(resources: Resources) -> list[str]:
 
 
 def pod_problem(pod: Resource) -> str:
-    """Why a pod does not run, in Kubernetes' words; empty where nothing is wrong (yet)."""
+    """Why a pod does not run, in Kubernetes' words and the failed program's own; empty where nothing is wrong (yet)."""
     statuses = [*(status(pod).get("initContainerStatuses") or []), *(status(pod).get("containerStatuses") or [])]
     for container in statuses:
         waiting = (container.get("state") or {}).get("waiting") or {}
         reason = waiting.get("reason", "")
         if reason and reason not in ("ContainerCreating", "PodInitializing"):
-            return f"{container['name']}: {reason} {waiting.get('message', '')}".strip()
+            message = _last_words(container.get("lastState")) or waiting.get("message", "")
+            return f"{container['name']}: {reason} {message}".strip()
         ended = (container.get("state") or {}).get("terminated") or {}
         if ended.get("exitCode"):
-            return f"{container['name']}: {ended.get('reason', 'Error')}, exit status {ended['exitCode']}"
+            words = _last_words(container["state"])
+            what = f"{ended.get('reason', 'Error')}, exit status {ended['exitCode']}"
+            return f"{container['name']}: {what}{f': {words}' if words else ''}"
     for condition in status(pod).get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return f"not scheduled: {condition.get('message', '')}"
     return ""
+
+
+def _last_words(state: Mapping[str, Any] | None) -> str:
+    """The end of what a container that has ended printed, where its terminationMessagePolicy asks for that."""
+    message = str(((state or {}).get("terminated") or {}).get("message") or "")
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return " ".join(lines[-_LAST_LINES:])[-_LAST_CHARACTERS:]
 
 
 def _controller(resources: Resources, now: datetime) -> Part:
