@@ -103,7 +103,10 @@ _PROGRAMS = {
     ),
 }
 
-_CHANGE = "copier update --trust -d lens=freelens    (for everyone)\nLENS=freelens in .env            (for you)"
+
+def _how_to_change() -> str:
+    command = f"{just_command()} update -d lens=freelens"
+    return f"{command}    (for everyone)\n{'LENS=freelens in .env':{len(command)}}    (for you)"
 
 
 def run_install_lens(steps: Steps, *, lens: Lens, assume_yes: bool = False) -> None:
@@ -151,7 +154,9 @@ def run_lens(*, lens: Lens, kubeconfig: Path) -> None:
         UserError: There is no display, no kubeconfig or no such program, or it ended at once.
     """
     if lens == "none":
-        raise UserError("No desktop program was chosen for this environment (lens is none).", next_step=_CHANGE)
+        raise UserError(
+            "No desktop program was chosen for this environment (lens is none).", next_step=_how_to_change()
+        )
     program = _PROGRAMS[lens]
     if not kubeconfig.is_file():
         raise UserError(
@@ -293,7 +298,7 @@ def _say_once_that_openlens_is_old(steps: Steps) -> None:
     if said.exists():
         return
     steps.say("OpenLens has had no release since June 2023. Freelens is its maintained successor:")
-    for line in _CHANGE.splitlines():
+    for line in _how_to_change().splitlines():
         steps.say(f"  {line}")
     said.touch()
 

@@ -173,7 +173,7 @@ def test_openlens_state_is_said_once_with_the_answer_that_changes_it() -> None:
     first, second = install("openlens"), install("openlens")
 
     assert "no release since June 2023" in first
-    assert "copier update --trust -d lens=freelens" in first
+    assert "just update -d lens=freelens" in first
     assert "LENS=freelens in .env" in first
     assert "2023" not in second
 
@@ -332,7 +332,7 @@ def test_starting_none_names_the_answer(kubeconfig: Path) -> None:
     with pytest.raises(UserError, match="No desktop program was chosen") as error:
         lens.run_lens(lens="none", kubeconfig=kubeconfig)
 
-    assert "copier update --trust -d lens=freelens" in error.value.next_step
+    assert "just update -d lens=freelens" in error.value.next_step
 
 
 @pytest.mark.usefixtures("desktop")

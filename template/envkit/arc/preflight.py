@@ -159,7 +159,7 @@ def _user_namespaces(cluster: Cluster, settings: ArcSettings) -> Iterator[Proble
             right = {"0": "1", "1": "0"}.get(value.strip(), "0") if "max_user" not in path else "28633"
             yield (
                 f"The kernel forbids the user namespaces that rootless BuildKit needs ({name} = {value.strip()}).",
-                f"sudo sysctl -w {name}={right}   (or: copier update --trust -d buildkit_mode=privileged)",
+                f"sudo sysctl -w {name}={right}   (or: {just_command()} update -d buildkit_mode=privileged)",
             )
 
 

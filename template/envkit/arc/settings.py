@@ -174,7 +174,7 @@ def require_runners(root: Path = ROOT) -> None:
         raise UserError(
             "This environment has no runners.",
             "It was generated with the answer arc=false.",
-            "copier update --trust -d arc=true",
+            f"{just_command()} update -d arc=true",
         )
 
 

@@ -145,7 +145,7 @@ def problems(
         ):
             yield (
                 f"A scale set {settings.name} that this environment did not install is in {RUNNERS_NAMESPACE}.",
-                "Choose another name: RUNNER_NAME in .env, or copier update --trust -d runner_name=NAME",
+                f"Choose another name: RUNNER_NAME in .env, or {just_command()} update -d runner_name=NAME",
             )
 
 

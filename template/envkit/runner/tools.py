@@ -107,7 +107,7 @@ def runner_folder(root: Path = ROOT) -> Path:
         raise UserError(
             "This environment has no runners.",
             f"There is no {folder / 'Dockerfile'}: the answer to `arc` was no when it was generated.",
-            "copier update --trust --data arc=true   (brings them)",
+            f"{just_command()} update -d arc=true   (brings them)",
         )
     return folder
 
