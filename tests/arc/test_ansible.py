@@ -130,7 +130,7 @@ def test_every_role_says_what_its_arguments_are() -> None:
 
 
 def test_task_that_changes_credentials_goes_by_the_name_that_is_looked_for() -> None:
-    assert _RESTART_TASK in [task["name"] for task in tasks_of(ANSIBLE / "roles/arc_runners/tasks/release.yml")]
+    assert _RESTART_TASK in [task["name"] for task in tasks_of(ANSIBLE / "roles/arc_runners/tasks/restart.yml")]
 
 
 def test_what_handles_credentials_prints_nothing() -> None:

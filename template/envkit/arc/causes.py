@@ -18,13 +18,21 @@ class Cause:
         next_step: What helps.
         line: The line of the log that says so, shortened.
         passing: It may pass by itself, so one such line is no failure yet.
+        lost: GitHub no longer has the scale set.
     """
 
     what: str
     next_step: str
     line: str
     passing: bool = False
+    lost: bool = False
 
+
+_LOST = "RunnerScaleSetNotFoundException"
+"""GitHub's word for a scale set that it has removed: by hand, because it was away for long, or in trouble of its own.
+
+https://github.com/actions/actions-runner-controller/issues/3205 and /4370: the controller never makes it anew.
+"""
 
 _REQUEST = re.compile(r'request \w+ (?P<url>\S+) failed\(status=\\*"(?P<status>\d{3})')
 """How github.com/actions/scaleset 0.4, the client in controller and listener, tells of a refusal."""
@@ -141,6 +149,9 @@ def error_lines(lines: Iterable[str], *, most: int = 3) -> list[str]:
 
 
 def _cause(line: str) -> Cause | None:
+    if _LOST in line:
+        what = "GitHub no longer has the scale set: somebody removed it there, or it had no listener for long."
+        return Cause(what, f"{just_command()} install-arc   (makes it anew)", _shortened(line), lost=True)
     refusal = _REQUEST.search(line)
     if refusal and (cause := _refused(refusal["url"], refusal["status"], line)):
         return cause

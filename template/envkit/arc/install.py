@@ -22,7 +22,7 @@ from envkit.arc.settings import (
     require_runners,
 )
 from envkit.arc.state import ArcState, assess, foreign_scale_sets
-from envkit.arc.wait import outdated, wait_until_ready
+from envkit.arc.wait import ScaleSetLostError, outdated, wait_until_ready
 from envkit.cluster import Cluster
 from envkit.consent import agrees, can_ask
 from envkit.errors import CommandFailedError, UserError
@@ -88,21 +88,40 @@ def install(cluster: Cluster, steps: Steps, *, verify: bool, assume_yes: bool, a
         with steps.step(_CHECKING), _checked(cluster, settings, verify=verify, adopt=adopt):
             pass
         prepare_ansible("install-arc")
+    with suppress(ScaleSetLostError):
+        return _install(cluster, settings, steps, verify=verify, assume_yes=assume_yes, adopt=adopt)
+    steps.say("GitHub no longer has the scale set; it is made anew.")
+    return _install(cluster, settings, steps, verify=verify, assume_yes=assume_yes, adopt=adopt, is_lost=True)
+
+
+def _install(
+    cluster: Cluster,
+    settings: ArcSettings,
+    steps: Steps,
+    *,
+    verify: bool,
+    assume_yes: bool,
+    adopt: bool,
+    is_lost: bool = False,
+) -> Installed:
+    """As `install`; `is_lost` says that GitHub no longer has the scale set. Raises ScaleSetLostError if that shows."""
     with started_playbook("install-arc") as playbook, ExitStack() as held:
         with steps.step(_CHECKING):
-            checked = _checked(cluster, settings, verify=verify, adopt=adopt)
+            checked = _checked(cluster, settings, verify=verify, adopt=adopt, is_lost=is_lost)
             kube, settings, plan, before = held.enter_context(checked)
         if plan["replace"]:
             _confirm_replacement(plan, before, assume_yes=assume_yes)
         elif plan["remove"] and before.scale_set:
             busy = f" Runners with a job, which is waited for: {count}." if (count := before.count("busy")) else ""
             steps.say(f"The runners leave {before.scale_set.config_url} and move to {settings.config_url}.{busy}")
+        elif plan["runners"]["leaving"]:
+            steps.say("The runners are still being removed. They are installed anew once GitHub has let them go.")
         since = datetime.now(UTC)
         with steps.step("Installing the controller and the runners") as step:
             try:
                 recap = playbook.finish(plan, step.note, next_step=f"{just_command()} install-arc")
             except CommandFailedError as error:
-                if plan["remove"] and _is_going(kube, settings.name):
+                if _is_going(kube, settings.name):
                     raise _not_removed(kube, error, since) from error
                 raise
         with steps.step("Waiting for GitHub, the listener and the first runner") as step:
@@ -206,9 +225,7 @@ def plan_removal(cluster: Cluster, resources: Resources, kube: Kube) -> dict[str
     names |= left & {read_arc_settings(cluster).name} if is_existing else left
     releases = sorted(names)
     # Without a scale set nobody frees these.
-    protected = kube.protected(RUNNERS_NAMESPACE)
-    if is_existing:
-        protected = [item for item in protected if str(name(item)).startswith(tuple(releases) or "/")]
+    protected = _protected(kube, releases) if is_existing else kube.protected(RUNNERS_NAMESPACE)
     return {
         **_place(kube),
         "delete": {
@@ -241,19 +258,28 @@ def _removed_parts(delete: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def _checked(
-    cluster: Cluster, settings: ArcSettings, *, verify: bool, adopt: bool
+    cluster: Cluster, settings: ArcSettings, *, verify: bool, adopt: bool, is_lost: bool = False
 ) -> Iterator[tuple[Kube, ArcSettings, dict[str, Any], ArcState]]:
     """The calls for the cluster, the settings as they fit its controller, the plan, and what is there before."""
     kube, controller = find_controller(cluster)
     if controller:
         settings = ownership.adopted(settings, controller)
     with proxied(kube) as kube:
-        plan, before = _plan_install(cluster, settings, kube, verify=verify, adopt=adopt, is_ours=controller is None)
+        plan, before = _plan_install(
+            cluster, settings, kube, verify=verify, adopt=adopt, is_ours=controller is None, is_lost=is_lost
+        )
         yield kube, settings, plan, before
 
 
 def _plan_install(
-    cluster: Cluster, settings: ArcSettings, kube: Kube, *, verify: bool, adopt: bool, is_ours: bool
+    cluster: Cluster,
+    settings: ArcSettings,
+    kube: Kube,
+    *,
+    verify: bool,
+    adopt: bool,
+    is_ours: bool,
+    is_lost: bool = False,
 ) -> tuple[dict[str, Any], ArcState]:
     problems, resources = find_problems(cluster, settings, kube, verify=verify, adopt=adopt)
     if problems:
@@ -271,7 +297,9 @@ def _plan_install(
     parked = present if present and present.phase == "Outdated" else None
     if parked and parked.image == settings.image:
         raise outdated(before)
-    kept = None if remove_first or parked else present
+    leaving = bool(present and present.deleting and not remove_first)
+    anew = bool(parked or leaving or is_lost)
+    kept = None if remove_first or anew else present
     local = settings.local
     owned = _owned_parts(cluster, settings, kube, is_ours=is_ours)
     own = {name(item) for item in resources.scale_sets if labels(item).get(OWNER_LABEL) == cluster.name}
@@ -284,6 +312,8 @@ def _plan_install(
         # A scale set keeps the number that its first organisation or repository has given it, and would go by it at the
         # next one. It leaves with the credentials that it came with, so before others take their place.
         "remove": remove_first,
+        "lost": settings.name if is_lost else "",
+        "protected": _protected(kube, [settings.name]) if is_lost else [],
         "plain_http": settings.plain_http,
         "controller": {"chart": settings.chart("controller"), **owned["controller"]},
         "runners": {
@@ -295,7 +325,9 @@ def _plan_install(
             "present": kept is not None,
             "retry": kept is not None and not kept.registered,
             # 0.14 never takes up a parked set again, whatever changes: it has to be made anew.
-            "stale": [] if replace else [*others, *([settings.name] if parked else [])],
+            "stale": [] if replace else [*others, *([settings.name] if anew else [])],
+            # What keeps it may be credentials that are right by now.
+            "leaving": leaving and not is_lost,
         },
         "credentials": {
             "app_id": "" if local.has_token else local.app_id,
@@ -304,6 +336,11 @@ def _plan_install(
             "token_file": str(ROOT / ".env") if local.has_token else "",
         },
     }, before
+
+
+def _protected(kube: Kube, releases: list[str]) -> list[Resource]:
+    found = kube.protected(RUNNERS_NAMESPACE)
+    return [item for item in found if str(name(item)).startswith(tuple(releases) or "/")]
 
 
 def _is_going(kube: Kube, wanted: str) -> bool:
@@ -392,6 +429,9 @@ def _not_removed(kube: Kube, error: CommandFailedError, started: datetime) -> Us
     since = started.strftime("%Y-%m-%dT%H:%M:%SZ")
     lines = kube.log(namespace=kube.controllers, target=f"--selector={CONTROLLER_SELECTOR}", since=since)
     cause = find_cause(lines)
+    if cause and cause.lost:
+        step = f"{just_command()} delete-arc --force   (GitHub has nothing that would be left there)"
+        return ScaleSetLostError("The runners could not be removed.", f"{cause.what}\n{cause.line}", step)
     if cause:
         why = f"{cause.what}\n{cause.line}"
     elif not lines:

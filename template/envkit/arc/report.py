@@ -93,7 +93,8 @@ def print_table(state: ArcState, errors: list[str], step: str) -> None:
     if scale_set := state.scale_set:
         colour = "green" if state.ready else "red" if scale_set.phase == "Outdated" else "yellow"
         known = "registered" if scale_set.registered else "[yellow]not registered at GitHub[/]"
-        table.add_row("Scale set", f"{scale_set.name}  [{colour}]{scale_set.phase}[/]  {known}  {scale_set.config_url}")
+        phase = "being removed" if scale_set.deleting else scale_set.phase
+        table.add_row("Scale set", f"{scale_set.name}  [{colour}]{phase}[/]  {known}  {scale_set.config_url}")
         limit = "no limit" if scale_set.maximum is None else scale_set.maximum
         counts = ", ".join(f"{state_count} {phase}" for phase in _PHASES if (state_count := _count(state, phase)))
         table.add_row("Runners", f"{len(state.runners)} of min {scale_set.minimum}, max {limit}: {counts or 'none'}")

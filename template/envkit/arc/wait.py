@@ -78,6 +78,10 @@ def wait_until_ready(
         time.sleep(kube.poll_seconds)
 
 
+class ScaleSetLostError(UserError):
+    """GitHub no longer has the scale set, and the controller does not make it anew."""
+
+
 class _Watch:
     """Looks for the cause of a failure, and remembers since when it is seen."""
 
@@ -152,7 +156,8 @@ def outdated(state: ArcState) -> UserError:
 
 
 def _failed(cause: Cause) -> UserError:
-    return UserError("GitHub and the runners do not come together.", f"{cause.what}\n{cause.line}", cause.next_step)
+    kind = ScaleSetLostError if cause.lost else UserError
+    return kind("GitHub and the runners do not come together.", f"{cause.what}\n{cause.line}", cause.next_step)
 
 
 def _waiting_for(state: ArcState) -> str:
