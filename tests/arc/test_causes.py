@@ -50,6 +50,13 @@ def test_refusal_has_a_cause_and_a_remedy(line: object, url: str, status: str, t
     assert status[:3] in cause.line
 
 
+def test_scale_set_that_github_has_lost_is_told_from_one_that_it_refuses() -> None:
+    refusal = refused(f"{_TENANT}/3/sessions", "404 Not Found")
+    lost = refusal.replace("more", "GitHub.DistributedTask.WebApi.RunnerScaleSetNotFoundException, GitHub: none with 3")
+    causes = find_cause([refusal]), find_cause([lost])
+    assert [cause and cause.lost for cause in causes] == [False, True]
+
+
 @pytest.mark.parametrize(
     "status", ["500 Internal Server Error", "502 Bad Gateway", "503 Service Unavailable", "429 Too Many"]
 )

@@ -11,6 +11,7 @@ rules.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -216,10 +217,9 @@ def test_jobs_get_a_docker_engine_where_the_answer_says_so(
         push_runner_image(installed, runner, "docker")
         installed.envkit("install-arc")
         output = github.run_job(_WITH_DOCKER.format(name=name), seconds=240)
-    finally:
+    finally:  # and the next installation takes it away
         installed.run("git", "checkout", "--quiet", "--", ".")
         (installed.root / ".tools" / "runner-image").write_text(built, encoding="utf-8")
-        installed.envkit("install-arc")
     assert "the service answers" in output
     pull(installed, image_name(installed, "built-by-docker:1"))
 
@@ -388,6 +388,22 @@ def test_what_goes_while_it_is_being_removed_is_no_failure(installed: Generated,
         (tmp_path / "remove.yml").write_text(json.dumps([play]), encoding="utf-8")
         _play(installed, str(tmp_path / "remove"))
     assert not installed.kubectl("get", "customresourcedefinitions", "--ignore-not-found", name)
+
+
+def test_scale_set_that_github_has_lost_is_made_anew(installed: Generated, github: GitHub, key: Key) -> None:
+    github.reset(key.public)
+    assert "made anew" in installed.envkit("install-arc").stderr
+    github.run_job("true")
+
+
+def test_removal_that_was_left_is_finished_with_credentials_that_are_right_by_now(
+    installed: Generated, github: GitHub
+) -> None:
+    wrong = json.dumps({"data": {"github_app_installation_id": base64.b64encode(b"12").decode()}})
+    installed.kubectl("patch", "secret", "arc-github", *_NAMESPACE, "--type=merge", f"--patch={wrong}")
+    installed.kubectl("delete", "autoscalingrunnersets", *_NAMESPACE, "--all", "--wait=false")
+    assert "The runners are still being removed" in installed.envkit("install-arc").stderr
+    github.run_job("true")
 
 
 def test_removal_leaves_nothing(installed: Generated, github: GitHub) -> None:

@@ -182,8 +182,11 @@ def remove(cluster: Cluster, steps: Steps, *, force: bool) -> Removed:
         words = _removed_parts(plan["delete"])
         with steps.step(f"Removing {', '.join(['runners', *words])}") as step:
             try:
-                recap = playbook.finish(plan, step.note, next_step="")
+                again = f"{just_command()} delete-arc --force   (goes on where this has ended)"
+                recap = playbook.finish(plan, step.note, next_step=again)
             except CommandFailedError as error:
+                if force:
+                    raise
                 raise _not_removed(kube, error, since) from error
     config_url = state.scale_set.config_url if state.scale_set else settings.config_url
     return Removed(tuple(plan["delete"]["releases"]), tuple(words), config_url, recap.changed > 0)
