@@ -217,9 +217,10 @@ def test_jobs_get_a_docker_engine_where_the_answer_says_so(
         push_runner_image(installed, runner, "docker")
         installed.envkit("install-arc")
         output = github.run_job(_WITH_DOCKER.format(name=name), seconds=240)
-    finally:  # and the next installation takes it away
+    finally:
         installed.run("git", "checkout", "--quiet", "--", ".")
         (installed.root / ".tools" / "runner-image").write_text(built, encoding="utf-8")
+        installed.envkit("install-arc")
     assert "the service answers" in output
     pull(installed, image_name(installed, "built-by-docker:1"))
 
