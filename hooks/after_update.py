@@ -80,11 +80,14 @@ def _grouped(paths: list[str]) -> list[str]:
 def _changed_answers(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
     # What nobody is asked is only in the file where it differs from what the template has.
     hidden = {question.key: question.default for question in all_questions() if not question.ask}
+    # A new question is no change where it has its default. One that is made of other answers cannot be told here.
+    asked = {question.key: question.default for question in all_questions() if question.ask}
+    fixed = {key: value for key, value in asked.items() if "{" not in str(value)}
+    before = {**fixed, **old}
     for key in sorted({*old, *new}):
-        # A new question is no change.
-        was_answered = key in old or (key in hidden and new[key] != hidden[key])
-        if not key.startswith("_") and old and old.get(key) != new.get(key) and was_answered:
-            values = [answers.get(key, "the template's") for answers in (old, new)]
+        was_answered = key in before or (key in hidden and new[key] != hidden[key])
+        if not key.startswith("_") and old and before.get(key) != new.get(key) and was_answered:
+            values = [answers.get(key, "the template's") for answers in (before, new)]
             yield f"{key}: {values[0]} -> {values[1]}"
 
 

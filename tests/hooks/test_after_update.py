@@ -119,6 +119,10 @@ def test_answer_to_a_new_question_is_no_change_unless_it_was_chosen(repository: 
     new = "agents: 2\nregistry: own\ndevcontainer_file: ''\n"
     answers.write_text(new, encoding="utf-8")
     assert "Other answers" not in after_update.report(repository)
+    answers.write_text(f"{new}docker_in_docker: false\n", encoding="utf-8")
+    assert "Other answers" not in after_update.report(repository)
+    answers.write_text(f"{new}docker_in_docker: true\n", encoding="utf-8")
+    assert "Other answers than before:\n  docker_in_docker: False -> True\n" in after_update.report(repository)
     answers.write_text(f"{new}download_mirror: https://mirror.example\n", encoding="utf-8")
     assert "Other answers than before:\n  download_mirror: the template's -> https://" in after_update.report(
         repository
