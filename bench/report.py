@@ -10,6 +10,11 @@ from pathlib import Path
 
 from pairs import Result
 
+_GENERATION = """\
+Generation is over its limit, because Copier takes its time for each file: it asks Git about every file that it writes,
+and compiles every part of every path as a Jinja template. The second row says what is left when both sides have the
+same files: its raw side, divided by that of the first row, is what Copier alone makes of so many files."""
+
 
 def table(results: Sequence[Result]) -> str:
     """A Markdown table: medians with the range, and the ratio against its limit."""
@@ -35,6 +40,7 @@ def page(results: Sequence[Result]) -> str:
         f"({platform.machine()}, {platform.system()}). "
         "Seconds are medians with the range; a ratio is the median of the pairs' ratios.\n\n"
         f"{table(results)}\n\n"
+        f"{_GENERATION}\n\n"
         "![Ratios](results.svg)\n"
     )
 
