@@ -203,7 +203,6 @@ def test_job_builds_an_image_with_buildah(installed: Generated, github: GitHub) 
     docker("pull", "--quiet", f"localhost:{port}/by-buildah:1")
 
 
-@pytest.mark.usefixtures("installed")
 def test_jobs_get_a_docker_engine_where_the_answer_says_so(
     installed: Generated, github: GitHub, image: str, tmp_path: Path
 ) -> None:
@@ -234,6 +233,7 @@ docker push "$REGISTRY/built-by-docker:1"
 """
 
 
+@pytest.mark.usefixtures("installed")
 def test_job_has_no_key_to_the_cluster(github: GitHub) -> None:
     output = github.run_job("ls /var/run/secrets/kubernetes.io 2>&1 || true; id")
     assert "No such file" in output
