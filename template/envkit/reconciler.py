@@ -41,6 +41,9 @@ _POLL = 0.2
 _PAUSE = 2
 """Seconds between two looks, at most, while nodes are not Ready."""
 
+_CORRECTED = "corrected the cluster's DNS"
+"""What is told of it, once however often it was necessary."""
+
 _ROUNDS = 6
 """More than any repair needs; ends a repair that goes in circles."""
 
@@ -58,9 +61,6 @@ class Outcome:
     actions: tuple[str, ...]
     drift: tuple[str, ...] = ()
     unknown_origin: bool = False
-
-
-_CORRECTED = "corrected the cluster's DNS"
 
 
 class Reconciler:
