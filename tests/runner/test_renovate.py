@@ -109,6 +109,16 @@ def test_every_tool_of_the_runner_image_is_bumped(project: Path) -> None:
     assert len(versions(project, "runner/tools.toml")) == len(tools)
 
 
+def test_a_tool_of_one_s_own_is_bumped_by_the_comment_in_the_readme(project: Path) -> None:
+    readme = (project / "runner" / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"(?s)```toml\n(\[tools\..+?)```", readme)
+    (project / "runner" / "tools.local.toml").write_text(example, encoding="utf-8")
+
+    (tool,) = tomllib.loads(example)["tools"].values()
+    assert versions(project, "runner/tools.local.toml") == [("github-releases", "jqlang/jq", tool["version"])]
+    assert "jq" in read_pins(project).tools
+
+
 def test_releases_whose_tags_begin_with_v_are_read_without_it() -> None:
     text = (ROOT / "runner" / "tools.toml").read_text(encoding="utf-8")
 
