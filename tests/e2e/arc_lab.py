@@ -10,15 +10,18 @@ import json
 import os
 import subprocess
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from e2e.generated import Generated
-from e2e.machine import docker, skip_without, wait_until
+from e2e.machine import docker, inspect, skip_without, wait_until
 
 APP_ID, INSTALLATION_ID = "1001", "2002"
 KEY_FILE = ".github-app-private-key.pem"
@@ -77,21 +80,34 @@ def require_lab() -> None:
 
 @dataclass(frozen=True)
 class GitHub:
-    """The control API."""
+    """One that stands in.
 
-    url: str
+    Attributes:
+        control: Address of its control API, as this machine reaches it.
+        config_url: An organisation, as pods reach it.
+    """
+
+    control: str
+    config_url: str
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Calls it; its failure fails the test."""
         data = None if body is None else json.dumps(body).encode()
         with urllib.request.urlopen(
-            urllib.request.Request(f"{self.url}/{path}", data=data, method=method), timeout=30
+            urllib.request.Request(f"{self.control}/{path}", data=data, method=method), timeout=30
         ) as response:
             return json.loads(response.read() or b"null")
 
     def state(self) -> Any:
         """All that it knows."""
         return self.call("GET", "state")
+
+    def answers(self) -> bool:
+        """Whether it does."""
+        try:
+            return bool(self.state())
+        except OSError:
+            return False
 
     def reset(self, public_key: str) -> None:
         """Forgets everything, and accepts one App alone."""
@@ -131,6 +147,34 @@ class GitHub:
         return not (state["scaleSets"] or state["runners"] or state["sessions"])
 
 
+@contextmanager
+def started_github(public_key: str) -> Iterator[GitHub]:
+    """Another one like the machine's, which accepts one App alone; the tests of several files do not meet in it.
+
+    Args:
+        public_key: Of the App.
+
+    Yields:
+        It, answering.
+    """
+    control, config_url = os.environ["LAB_GITHUB_CONTROL"], os.environ["LAB_GITHUB_URL"]
+    origin = urlsplit(control)
+    (running,) = docker("ps", "--quiet", f"--filter=publish={origin.port}").split()
+    described = inspect("container", running)
+    assert described
+    bindings = described["HostConfig"]["PortBindings"].items()
+    (port,) = (inside for inside, hosts in bindings if any(host["HostPort"] == str(origin.port) for host in hosts))
+    container = docker("run", "--detach", "--rm", f"--publish={port}", described["Config"]["Image"])
+    try:
+        own = docker("port", container, port).partition("\n")[0].rpartition(":")[2]
+        github = GitHub(*(address.replace(f":{origin.port}/", f":{own}/") for address in (control, config_url)))
+        wait_until("the GitHub that stands in answers", github.answers)
+        github.reset(public_key)
+        yield github
+    finally:
+        docker("rm", "--force", container)
+
+
 @dataclass(frozen=True)
 class Key:
     """A key of an App.
@@ -160,13 +204,13 @@ def write_key(environment: Generated, key: Key) -> None:
     path.write_text(key.private, encoding="utf-8")
 
 
-def write_dotenv(environment: Generated, **lines: str) -> None:
+def write_dotenv(environment: Generated, github: GitHub, **lines: str) -> None:
     """Writes `.env` with the App's lines and these."""
     values = {
         "GITHUB_APP_ID": APP_ID,
         "GITHUB_APP_INSTALLATION_ID": INSTALLATION_ID,
         "GITHUB_APP_PRIVATE_KEY_PATH": KEY_FILE,
-        "GITHUB_CONFIG_URL": os.environ["LAB_GITHUB_URL"],
+        "GITHUB_CONFIG_URL": github.config_url,
         **lines,
     }
     path = environment.root / ".env"
@@ -229,11 +273,11 @@ def push_runner_image(environment: Generated, image: str, tag: str) -> str:
     return reference
 
 
-def prepare_runners(environment: Generated, *, ansible: Path, image: str, key: Key) -> None:
+def prepare_runners(environment: Generated, github: GitHub, *, ansible: Path, image: str, key: Key) -> None:
     """Brings all that `install-arc` needs besides a running cluster: Ansible's packages, the image, the credentials."""
     (environment.root / ".venv-ansible").symlink_to(ansible)
     push_runner_image(environment, image, "first")
-    write_dotenv(environment)
+    write_dotenv(environment, github)
     write_key(environment, key)
 
 

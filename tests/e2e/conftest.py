@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.arc_lab import GitHub, Key, build_runner_image, new_key, require_lab
+from e2e.arc_lab import GitHub, Key, build_runner_image, new_key, require_lab, started_github
 from e2e.generated import Generated, generate
 from e2e.machine import inspect, missing_part, skip_without
 from e2e.workload import HELLO_IMAGE
-from xdist.scheduler import LoadScopeScheduling
 
 NewEnvironment = Callable[..., Generated]
-
-_WITH_GITHUB = {"test_air_gapped.py", "test_arc.py", "test_existing_cluster.py", "test_two_environments.py"}
-
-
-class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it carries no types
-    """Keeps the tests of a file together when several run at a time: they share a cluster, and their order counts.
-
-    The files that need the GitHub that stands in go one after the other, because there is one for the machine.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = Path(nodeid.split("::", 1)[0]).name
-        return "github" if file in _WITH_GITHUB else file
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile | None:
-    """Takes the place of pytest-xdist's `--dist loadfile`."""
-    return _ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -108,14 +86,9 @@ def key() -> Key:
 
 @pytest.fixture(scope="module")
 def github(key: Key) -> Iterator[GitHub]:
-    """The GitHub that stands in, empty, and knowing one App."""
-    github = GitHub(os.environ["LAB_GITHUB_CONTROL"])
-    with (Path(tempfile.gettempdir()) / "e2e-github.lock").open("w", encoding="utf-8") as lock:
-        # Another run of the tests on this machine would reset it in the middle of these.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        github.reset(key.public)
+    """A GitHub of the module's own, empty, and knowing one App."""
+    with started_github(key.public) as github:
         yield github
-        github.reset(key.public)
 
 
 @pytest.fixture(scope="session")

@@ -226,7 +226,7 @@ def test_the_engine_gets_its_images_from_the_archive_where_there_is_no_mirror(si
 @pytest.mark.usefixtures("arc_lab")
 def test_runners_come_up_from_the_mirror_alone(site: Site, github: GitHub, ansible: Path, image: str, key: Key) -> None:
     environment = site.environment
-    prepare_runners(environment, ansible=ansible, image=image, key=key)
+    prepare_runners(environment, github, ansible=ansible, image=image, key=key)
     environment.envkit("install-arc")
 
     assert arc_status(environment)["ready"]

@@ -57,11 +57,11 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def environment(new_environment: NewEnvironment, ansible: Path, image: str, key: Key) -> Generated:
+def environment(new_environment: NewEnvironment, ansible: Path, image: str, github: GitHub, key: Key) -> Generated:
     """An environment with its cluster running, the image pushed and everything filled in."""
     environment = new_environment(agents=1, **arc_answers())
     environment.envkit("create")
-    prepare_runners(environment, ansible=ansible, image=image, key=key)
+    prepare_runners(environment, github, ansible=ansible, image=image, key=key)
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message=all"]):
         environment.run("git", "-c", "user.name=t", "-c", "user.email=t@example.com", *command)
     return environment
@@ -76,8 +76,10 @@ def installed(environment: Generated, github: GitHub) -> Generated:
     return environment
 
 
-def test_every_problem_is_named_at_once_and_nothing_is_changed(environment: Generated, key: Key) -> None:
-    write_dotenv(environment, GITHUB_APP_ID="", GITHUB_APP_INSTALLATION_ID="12a")
+def test_every_problem_is_named_at_once_and_nothing_is_changed(
+    environment: Generated, github: GitHub, key: Key
+) -> None:
+    write_dotenv(environment, github, GITHUB_APP_ID="", GITHUB_APP_INSTALLATION_ID="12a")
     (environment.root / ".github-app-private-key.pem").chmod(0o644)
     note = environment.root / ".tools" / "runner-image"
     pushed = note.read_text(encoding="utf-8")
@@ -85,7 +87,7 @@ def test_every_problem_is_named_at_once_and_nothing_is_changed(environment: Gene
     try:
         done = environment.envkit("install-arc", expect=1)
     finally:
-        write_dotenv(environment)
+        write_dotenv(environment, github)
         write_key(environment, key)
         note.write_text(pushed, encoding="utf-8")
     for part in ("4 things", "GITHUB_APP_ID is empty", "'12a'", "chmod 600", "build-runner"):
@@ -119,15 +121,14 @@ def test_refusal_of_github_ends_the_installation_with_its_cause(
     assert told in shown
 
 
-@pytest.mark.usefixtures("github")
-def test_wrong_installation_is_told_apart_from_a_wrong_key(environment: Generated, key: Key) -> None:
+def test_wrong_installation_is_told_apart_from_a_wrong_key(environment: Generated, github: GitHub, key: Key) -> None:
     if traces(environment):  # what is registered already needs neither
         environment.just("--yes", "delete-arc")
-    write_dotenv(environment, GITHUB_APP_INSTALLATION_ID="9999")
+    write_dotenv(environment, github, GITHUB_APP_INSTALLATION_ID="9999")
     done = environment.envkit("install-arc", expect=1)
     assert "GITHUB_APP_INSTALLATION_ID" in done.stderr
     assert "404" in done.stderr
-    write_dotenv(environment)
+    write_dotenv(environment, github)
     write_key(environment, new_key())
     done = environment.envkit("install-arc", expect=1)
     write_key(environment, key)
@@ -328,31 +329,31 @@ def test_other_minor_version_is_removed_first_and_only_after_a_yes(installed: Ge
 
 
 def test_own_name_takes_the_place_of_the_teams(installed: Generated, github: GitHub) -> None:
-    write_dotenv(installed, RUNNER_NAME="mine")
+    write_dotenv(installed, github, RUNNER_NAME="mine")
     installed.envkit("install-arc")
     assert [item["name"] for item in github.state()["scaleSets"]] == ["mine"]
-    write_dotenv(installed)
+    write_dotenv(installed, github)
 
 
 def test_token_in_place_of_the_app(environment: Generated, github: GitHub) -> None:
-    write_dotenv(environment, GITHUB_APP_ID="", GITHUB_APP_INSTALLATION_ID="", GITHUB_TOKEN="lab_token")
+    write_dotenv(environment, github, GITHUB_APP_ID="", GITHUB_APP_INSTALLATION_ID="", GITHUB_TOKEN="lab_token")
     environment.envkit("install-arc")
     secret = environment.kubectl("get", "secret", "arc-github", *_NAMESPACE, "--output=jsonpath={.data}")
     assert "github_token" in secret
     assert "github_app" not in secret
-    write_dotenv(environment)
+    write_dotenv(environment, github)
     assert [item["name"] for item in github.state()["scaleSets"]] == [f"{environment.project}-runners"]
 
 
 def test_runners_of_another_repository_leave_the_first_place_before(installed: Generated, github: GitHub) -> None:
-    place = os.environ["LAB_GITHUB_URL"]
     for repository in ("/shop", ""):
-        write_dotenv(installed, GITHUB_CONFIG_URL=place + repository)
+        place = github.config_url + repository
+        write_dotenv(installed, github, GITHUB_CONFIG_URL=place)
         done = installed.envkit("install-arc")
-        assert f"and move to {place}{repository}." in done.stderr
+        assert f"and move to {place}." in done.stderr
         assert [item["scope"] for item in github.state()["scaleSets"]] == [f"lab-org{repository}"]
         assert [item["set"] for item in github.state()["sessions"]] == [github.state()["scaleSets"][0]["id"]]
-    write_dotenv(installed)
+    write_dotenv(installed, github)
 
 
 def test_what_goes_while_it_is_being_removed_is_no_failure(installed: Generated, tmp_path: Path) -> None:

@@ -95,7 +95,9 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
 
 
 @pytest.fixture(scope="module")
-def environment(new_environment: NewEnvironment, company: Company, ansible: Path, image: str, key: Key) -> Generated:
+def environment(
+    new_environment: NewEnvironment, company: Company, ansible: Path, image: str, github: GitHub, key: Key
+) -> Generated:
     """An environment for the cluster, with the image pushed and everything filled in."""
     made = new_environment(
         provider="existing",
@@ -111,7 +113,7 @@ def environment(new_environment: NewEnvironment, company: Company, ansible: Path
     # The image of test_runner_image takes minutes; this one has the name that the real one would have.
     reference = f"{company.registry}/team/{describe(made.root).tagged}"
     push(image, reference)
-    write_dotenv(made)
+    write_dotenv(made, github)
     write_key(made, key)
     return made
 
@@ -139,12 +141,12 @@ def test_doctor_and_status_look_at_the_cluster(environment: Generated, before: s
     assert company.everything() == before
 
 
-def test_context_that_is_not_there_is_told_with_those_that_are_like_it(environment: Generated) -> None:
-    write_dotenv(environment, KUBE_CONTEXT="arn:aws:eks:eu-central-1:123456789012:cluster/taem")
+def test_context_that_is_not_there_is_told_with_those_that_are_like_it(environment: Generated, github: GitHub) -> None:
+    write_dotenv(environment, github, KUBE_CONTEXT="arn:aws:eks:eu-central-1:123456789012:cluster/taem")
     try:
         done = environment.envkit("install-arc", "--context", CONTEXT, expect=1)
     finally:
-        write_dotenv(environment)
+        write_dotenv(environment, github)
     assert "There is no context" in done.stderr
     assert CONTEXT in done.stderr
 
@@ -170,13 +172,15 @@ def test_cluster_is_not_changed_before_its_context_is_named(
     assert company.everything() == before
 
 
-def test_rights_that_are_missing_are_listed(environment: Generated, company: Company, before: set[str]) -> None:
-    write_dotenv(environment, KUBE_CONTEXT=LIMITED)
+def test_rights_that_are_missing_are_listed(
+    environment: Generated, github: GitHub, company: Company, before: set[str]
+) -> None:
+    write_dotenv(environment, github, KUBE_CONTEXT=LIMITED)
     try:
         doctor = environment.envkit("doctor", expect=1).stdout
         done = environment.envkit("install-arc", "--context", LIMITED, expect=1)
     finally:
-        write_dotenv(environment)
+        write_dotenv(environment, github)
     for shown in (doctor, done.stderr):
         assert "create customresourcedefinitions.apiextensions.k8s.io" in shown
         assert "list deployments.apps" in shown
@@ -216,13 +220,13 @@ def test_local_image_is_pushed_beside_that_of_the_runners(environment: Generated
     assert f"image: {company.registry}/team/myapp:1" in done.stdout
 
 
-def test_dev_container_reaches_the_cluster(environment: Generated, company: Company) -> None:
+def test_dev_container_reaches_the_cluster(environment: Generated, github: GitHub, company: Company) -> None:
     assert "Dev containers do not reach https://127.0.0.1" in environment.envkit("kubeconfig").stdout
-    write_dotenv(environment, CONTAINER_API_SERVER=f"https://k3d-{company.name}-serverlb:6443")
+    write_dotenv(environment, github, CONTAINER_API_SERVER=f"https://k3d-{company.name}-serverlb:6443")
     try:
         shown = environment.envkit("kubeconfig").stdout
     finally:
-        write_dotenv(environment)
+        write_dotenv(environment, github)
     assert "do not reach" not in shown
     file = f"{environment.cluster}.devcontainer.yaml"
     listed = docker(

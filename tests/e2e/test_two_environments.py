@@ -79,7 +79,7 @@ def with_runners(
     """Both with their runners, of which GitHub knows none before."""
     assert github.is_empty()
     for environment in pair:
-        prepare_runners(environment, ansible=ansible, image=image, key=key)
+        prepare_runners(environment, github, ansible=ansible, image=image, key=key)
         environment.envkit("install-arc")
     return pair
 
