@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from e2e.arc_lab import GitHub, Key, build_runner_image, new_key, require_lab, started_github
 from e2e.generated import Generated, generate
+from e2e.load_balancers import repeated_ready_lines
 from e2e.machine import inspect, missing_part, skip_without
 from e2e.workload import HELLO_IMAGE
 
@@ -19,7 +20,7 @@ NewEnvironment = Callable[..., Generated]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _machine() -> None:
+def _machine() -> Iterator[None]:
     """Docker, the tools and the image are there; otherwise the tests are skipped, or fail with E2E=required."""
     if missing := missing_part():
         skip_without(missing)
@@ -27,6 +28,8 @@ def _machine() -> None:
         skip_without(
             f"Docker has no image {HELLO_IMAGE} (E2E_HELLO_IMAGE names another; workload.py says what it must do)"
         )
+    with repeated_ready_lines():
+        yield
 
 
 @pytest.fixture(scope="session")
