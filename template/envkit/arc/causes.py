@@ -101,6 +101,9 @@ _REFUSALS: tuple[tuple[str, str, str, str], ...] = (
     ),
 )
 
+RAISE_BASE = "Raise the base image (base_image of environment.toml, else BASE_IMAGE of runner/Dockerfile), then:"
+"""What helps where GitHub no longer takes the runner."""
+
 # Other lines: a pattern, the likely cause, what helps.
 _TEXTS: tuple[tuple[str, str, str], ...] = (
     (
@@ -112,7 +115,7 @@ _TEXTS: tuple[tuple[str, str, str], ...] = (
     (
         r"deprecated and cannot receive messages|[Rr]unner is (outdated|deprecated)",
         "GitHub no longer takes the runner's version in the image.",
-        "Raise the base image in runner/Dockerfile, then: {just} build-runner",
+        RAISE_BASE + " {just} build-runner",
     ),
     (
         r"x509: |certificate signed by unknown authority|tls: failed to verify",

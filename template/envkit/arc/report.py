@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import asdict, dataclass
 
-from envkit.arc.causes import error_lines, find_cause
+from envkit.arc.causes import RAISE_BASE, error_lines, find_cause
 from envkit.arc.kube import CONTROLLER_SELECTOR, LISTENER_SELECTOR, Kube
 from envkit.arc.listener import with_session
 from envkit.arc.state import ArcState, Part, assess
@@ -59,7 +59,7 @@ def next_step(state: ArcState, errors: list[str], wanted: Wanted) -> str:
     """The command to run next; empty where all is well."""
     just = just_command()
     if state.scale_set and state.scale_set.phase == "Outdated":
-        return f"Raise the base image in runner/Dockerfile, then: {just} build-runner && {just} install-arc"
+        return f"{RAISE_BASE} {just} build-runner && {just} install-arc"
     if not state.ready:
         cause = find_cause(errors)
         return f"{cause.what}\n{cause.next_step}" if cause else f"{just} install-arc"

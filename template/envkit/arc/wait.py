@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from envkit.arc.causes import Cause, error_lines, find_cause
+from envkit.arc.causes import RAISE_BASE, Cause, error_lines, find_cause
 from envkit.arc.kube import Kube
 from envkit.arc.listener import with_session
 from envkit.arc.settings import RUNNERS_NAMESPACE
@@ -151,7 +151,7 @@ def outdated(state: ArcState) -> UserError:
     return UserError(
         "The scale set is parked (Outdated): GitHub refused its runners as too old, and no job is run.",
         f"Their image is {image}. Only an image with a newer runner, under a new tag, gets it going again.",
-        f"Raise the base image in runner/Dockerfile, then:\n{just} build-runner && {just} install-arc",
+        f"{RAISE_BASE}\n{just} build-runner && {just} install-arc",
     )
 
 
