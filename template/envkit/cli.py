@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _interrupted(command: str) -> str:
     if command == "update":
-        from envkit.update import ABORT
+        from envkit.copier_run import ABORT
 
         return f"\nInterrupted. See git status; to go back: {ABORT}"
     repeats = is_existing() or command in ("delete", "clean", "images", "install", "push", "stop")

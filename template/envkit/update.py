@@ -6,7 +6,6 @@ runs after Copier is imported before it: Copier replaces the files of this packa
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ from enum import IntEnum
 from pathlib import Path
 
 from envkit.copier_command import copier_command
+from envkit.copier_run import ABORT, Ended, explain, run_in_terminal
 from envkit.errors import CommandFailedError, UserError
-from envkit.mirrors import read_mirrors
 from envkit.paths import ROOT, just_command
-from envkit.process import capture, require_tool, tool_environment
+from envkit.process import capture
 from envkit.progress import Steps
 from envkit.template_source import (
     ANSWERS_FILE,
@@ -30,14 +29,11 @@ from envkit.template_source import (
     without_credentials,
 )
 
-ABORT = "git reset && git checkout . && git clean -d -i"
-"""Leads back to the last commit, run in the environment's folder."""
-
 _SECONDS = 60
 _SAME_VERSION = ":current:"
 """Copier's name for the version that the environment is of already."""
 
-Runner = Callable[[Sequence[str], Path], int]
+Runner = Callable[[Sequence[str], Path], Ended]
 
 
 class Status(IntEnum):
@@ -61,13 +57,6 @@ class Wishes:
     check: bool
     to: str
     data: tuple[str, ...]
-
-
-def run_in_terminal(command: Sequence[str], folder: Path) -> int:
-    """Runs a program that may ask the person questions; returns its exit status."""
-    # uvx and pipx, which have fetched Copier already, ask the index again.
-    env = tool_environment(read_mirrors(folder).package_variables())
-    return subprocess.run([require_tool(command[0]), *command[1:]], cwd=folder, env=env, check=False).returncode
 
 
 def update(wishes: Wishes, root: Path = ROOT, run: Runner = run_in_terminal) -> Status:
@@ -98,13 +87,9 @@ def update(wishes: Wishes, root: Path = ROOT, run: Runner = run_in_terminal) -> 
     # Answers that were given once are not asked for again; new questions are, where there is somebody to ask.
     asking = ["--skip-answered"] if sys.stdin.isatty() else ["--defaults"]
     data = [f"--data={item}" for item in wishes.data]
-    status = run([*command, "update", "--trust", f"--vcs-ref={version}", *asking, *data], root)
-    if status:
-        raise UserError(
-            f"Copier did not finish the update (exit status {status}).",
-            "What it says stands above. It may want a newer Copier than this environment's.",
-            f"git status; to go back: {ABORT}\nWith the newest Copier: uvx copier update --trust --vcs-ref {version}",
-        )
+    ended = run([*command, "update", "--trust", f"--vcs-ref={version}", *asking, *data], root)
+    if ended.status:
+        raise explain(ended, origin, version)
     return Status.CONFLICTS if _conflicts(root) else Status.DONE
 
 

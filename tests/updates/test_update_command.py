@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from copier import run_copy
 from fake_tools import Machine, machine
 from support import ROOT, commit_all, git
 from updates.matrix import generate
@@ -17,9 +18,10 @@ from envkit import copier_command as copier_module
 from envkit import update as update_module
 from envkit.cli import main
 from envkit.copier_command import copier_command, pinned_version
+from envkit.copier_run import Ended, run_in_terminal
 from envkit.errors import UserError
 from envkit.template_source import Origin, newer_version, published_versions, read_origin
-from envkit.update import Status, Wishes, run_in_terminal, update
+from envkit.update import Status, Wishes, update
 
 __all__ = ["machine"]
 
@@ -57,10 +59,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     return made
 
 
-def recorder(calls: Calls, status: int = 0) -> Callable[[Sequence[str], Path], int]:
-    def run(command: Sequence[str], _: Path) -> int:
+def recorder(calls: Calls, status: int = 0) -> Callable[[Sequence[str], Path], Ended]:
+    def run(command: Sequence[str], _: Path) -> Ended:
         calls.append(tuple(command))
-        return status
+        return Ended(status)
 
     return run
 
@@ -236,6 +238,67 @@ def test_failure_of_copier_says_how_to_go_back(environment: Path, calls: Calls) 
     with pytest.raises(UserError, match="did not finish") as error:
         update(UPDATE, environment, recorder(calls, 1))
     assert "git reset && git checkout ." in error.value.next_step
+
+
+@pytest.fixture
+def real_template(tmp_path: Path) -> Path:
+    """A template of one question, which takes small numbers, in two releases."""
+    folder = tmp_path / "real-template"
+    folder.mkdir()
+    (folder / "copier.yml").write_text(
+        "agents: {type: int, default: 2, validator: '{% if agents > 10 %}Use a whole number from 0 to 10.{% endif %}'}"
+    )
+    (folder / "{{ _copier_conf.answers_file }}.jinja").write_text("{{ _copier_answers | to_nice_yaml }}")
+    (folder / "text.jinja").write_text("{{ agents }} agents")
+    commit_all(folder, "first", "v1.0.0")
+    return folder
+
+
+@pytest.fixture
+def real_environment(real_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An environment of its first release, updated by the real Copier."""
+    folder = tmp_path / "real-env"
+    run_copy(str(real_template), folder, defaults=True, quiet=True)
+    commit_all(folder, "generated")
+    monkeypatch.setattr(update_module, "copier_command", lambda *_: [sys.executable, "-m", "copier"])
+    return folder
+
+
+def test_answer_that_the_template_does_not_take_is_told_in_a_sentence(
+    real_environment: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError) as error:
+        update(Wishes(check=False, to="", data=("agents=77",)), real_environment)
+    assert error.value.what == "The template does not take the answer to agents."
+    assert error.value.why == "Use a whole number from 0 to 10."
+    assert "update -d agents=" in error.value.next_step
+    shown = "".join(capfd.readouterr())
+    assert "Keeping template version" in shown
+    assert "Traceback" not in shown
+    assert not git(real_environment, "status", "--porcelain")
+
+
+def test_version_of_the_environment_that_the_template_has_lost_is_told(
+    real_template: Path, real_environment: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    commit_all(real_template, "second", "v2.0.0")
+    git(real_template, "tag", "--delete", "v1.0.0")
+    with pytest.raises(UserError, match=r"no longer has v1\.0\.0") as error:
+        update(UPDATE, real_environment)
+    assert str(real_template) in error.value.why
+    assert "_commit" in error.value.next_step
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_other_exception_of_copier_is_told_by_its_last_words(
+    real_template: Path, real_environment: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (real_template / "text.jinja").write_text("{{ agents | nonsense }}")
+    commit_all(real_template, "second", "v2.0.0")
+    with pytest.raises(UserError, match="did not finish") as error:
+        update(UPDATE, real_environment)
+    assert "No filter named 'nonsense'" in error.value.why
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 # -- the update -----------------------------------------------------------------------------------------------------
