@@ -76,12 +76,15 @@ def install(mise: Path, names: Sequence[str], note: Callable[[str], None]) -> No
     try:
         stream([str(mise), "-C", str(ROOT), "install", *names], note, env=_environment())
     except CommandFailedError as error:
+        if "Checksum mismatch" in error.output:
+            advice = "It was thrown away. Find out who changes the file (a mirror, a proxy), or who changed mise.lock"
+        else:
+            advice = "Check the network, or point mise at a mirror (MISE_URL_REPLACEMENTS)"
         raise CommandFailedError(
             "mise could not install everything.",
             status=error.status,
             output=error.output,
-            next_step="Check the network, or point mise at a mirror (MISE_URL_REPLACEMENTS); "
-            f"then {just_command()} install",
+            next_step=f"{advice}; then {just_command()} install",
         ) from error
 
 

@@ -126,6 +126,20 @@ def test_a_success_without_the_tool_is_a_failure(machine: Machine) -> None:
         machine.install()
 
 
+@pytest.mark.parametrize(
+    ("said", "told"), [("Checksum mismatch for file k3d", "who changes the file"), ("dns error", "Check the network")]
+)
+def test_a_failure_of_mise_is_told_with_what_helps(machine: Machine, said: str, told: str) -> None:
+    machine.add_right_tools(but="k3d")
+    machine.add("mise", f'case "$*" in *--version*) echo 2026.10.7;; *) echo "{said}" >&2; exit 1;; esac')
+
+    with pytest.raises(UserError) as error:
+        machine.install()
+
+    assert said in str(error.value)
+    assert told in str(error.value)
+
+
 @needs_real_mise
 def test_the_real_mise_installs_what_has_the_locked_sum(tmp_path: Path, web: WebServer) -> None:
     archive = serve_just(web)
@@ -136,7 +150,7 @@ def test_the_real_mise_installs_what_has_the_locked_sum(tmp_path: Path, web: Web
     assert done.returncode == 0, done.stderr
     assert [path for path in web.asked if "api." in path] == []
     assert (tmp_path / "data" / "installs" / "just" / tool_versions.pins()["just"] / "just").exists()
-    assert sorted(path.name for path in repo.iterdir()) == ["mise.toml", "mise.lock"]
+    assert sorted(path.name for path in repo.iterdir()) == ["mise.lock", "mise.toml"]
     assert hashlib.sha256(archive).hexdigest() in (repo / "mise.lock").read_text()
 
 
