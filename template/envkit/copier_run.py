@@ -12,7 +12,7 @@ from pathlib import Path
 from envkit.errors import UserError
 from envkit.mirrors import read_mirrors
 from envkit.paths import just_command
-from envkit.process import require_tool, tool_environment
+from envkit.process import redact, require_tool, tool_environment
 from envkit.template_source import ANSWERS_FILE, Origin, without_credentials
 
 ABORT = "git reset && git checkout . && git clean -d -i"
@@ -35,14 +35,14 @@ class Ended:
 
 
 def run_in_terminal(command: Sequence[str], folder: Path) -> Ended:
-    """Runs Copier, which may ask the person questions."""
+    """Runs Copier, which may ask the person questions. A password in the template's address is not shown."""
     # uvx and pipx, which have fetched Copier already, ask the index again.
     env = tool_environment(read_mirrors(folder).package_variables())
     argv = [require_tool(command[0]), *command[1:]]
     with subprocess.Popen(
         argv, cwd=folder, env=env, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace"
     ) as process:
-        held = _shown_up_to_traceback(process.stderr or ())
+        held = _shown_up_to_traceback(map(redact, process.stderr or ()))
     if process.returncode == 0:
         sys.stderr.writelines(held)
     return Ended(process.returncode, _exception(held))

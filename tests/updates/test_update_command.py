@@ -290,6 +290,20 @@ def test_version_of_the_environment_that_the_template_has_lost_is_told(
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
+def test_password_in_what_copier_says_is_not_shown(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
+    address = "https://me:secret@git.example.com/template"
+    machine.add(
+        "copier",
+        f"""printf '%s\\n' 'Cloning {address}' 'Traceback (most recent call last):' >&2
+        printf '  File "x.py", line 1, in f\\n    f()\\nGitError: no {address}\\n  Stderr: gone\\n' >&2; exit 1""",
+    )
+
+    ended = run_in_terminal(["copier"], machine.folder)
+
+    assert ended == Ended(1, "GitError: no https://***@git.example.com/template\n  Stderr: gone")
+    assert capfd.readouterr().err == "Cloning https://***@git.example.com/template\n"
+
+
 def test_other_exception_of_copier_is_told_by_its_last_words(
     real_template: Path, real_environment: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
