@@ -33,9 +33,16 @@ def _machine() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def python_environment(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python packages of envkit, installed once for all environments of the session."""
-    venv = tmp_path_factory.mktemp("python") / "venv"
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run that all its processes have, for what `python-env` makes once for them; it has a lock."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def python_environment(template: Path, shared_folder: Path) -> Path:
+    """The Python packages of envkit, installed once for all environments."""
+    venv = shared_folder / "python"
     source = template / "template"
     subprocess.run([source / "bin" / "python-env", venv, source / "requirements.txt"], check=True)
     return venv
@@ -60,9 +67,9 @@ def new_environment(
 
 
 @pytest.fixture(scope="session")
-def ansible(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ansible(template: Path, shared_folder: Path) -> Path:
     """Ansible's Python packages, installed once."""
-    venv = tmp_path_factory.mktemp("ansible") / "venv"
+    venv = shared_folder / "ansible"
     source = template / "template"
     python = next((name for name in ("python3.13", "python3.12", "python3.14") if shutil.which(name)), "")
     if not python:

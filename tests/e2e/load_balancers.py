@@ -24,30 +24,22 @@ _SECONDS = 3.0
 @contextmanager
 def repeated_ready_lines() -> Iterator[None]:
     """Has each load balancer that is started meanwhile say once more that it is ready, if k3d cannot have seen it."""
-    events = subprocess.Popen(
-        [
-            *("docker", "events", "--format={{.ID}}", "--filter=type=container", "--filter=event=start"),
-            "--filter=label=k3d.role=loadbalancer",
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    argv = ["docker", "events", "--format={{.ID}}", "--filter=type=container", "--filter=event=start"]
+    with subprocess.Popen([*argv, "--filter=label=k3d.role=loadbalancer"], stdout=subprocess.PIPE, text=True) as events:
+        watcher = threading.Thread(target=_watch, args=[events], daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            events.terminate()
+            watcher.join()
 
-    def watch() -> None:
-        assert events.stdout
-        for line in events.stdout:
-            timer = threading.Timer(_SECONDS, _look, [line.strip()])
-            timer.daemon = True
-            timer.start()
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        events.terminate()
-        events.wait()
-        watcher.join()
+def _watch(events: subprocess.Popen[str]) -> None:
+    for container in events.stdout or ():
+        timer = threading.Timer(_SECONDS, _look, [container.strip()])
+        timer.daemon = True
+        timer.start()
 
 
 def _look(container: str) -> None:
