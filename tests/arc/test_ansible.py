@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from envkit.arc.install import _RESTART_TASK, needs_replacement
 from envkit.errors import CommandFailedError
 
 ANSIBLE = ROOT / "template" / "ansible"
-_TASKS = sorted(ANSIBLE.glob("roles/*/tasks/*.yml"))
+_TASKS = sorted([*ANSIBLE.glob("roles/*/tasks/*.yml"), *ANSIBLE.glob("tasks/*.yml")])
 _GOOD = """
 PLAY [Install] ****************
 TASK [arc_runners : Make the namespace] ********
@@ -127,6 +128,23 @@ def test_every_role_says_what_its_arguments_are() -> None:
         for name, value in (yaml.safe_load(defaults.read_text()) if defaults.exists() else {}).items():
             assert options[name]["default"] == value, name
         assert all("default" in option or option.get("required") for option in options.values())
+
+
+def test_short_way_to_the_runners_leaves_out_only_what_the_playbook_has_ruled_out() -> None:
+    tasks = ANSIBLE / "roles/arc_runners/tasks"
+    plain, whole = tasks_of(tasks / "plain.yml"), tasks_of(tasks / "main.yml")
+    left_out = [task for task in whole if task not in plain]
+    assert [task for task in whole if task in plain] == plain
+    assert left_out
+    (install,) = (
+        task["ansible.builtin.include_role"]
+        for play in yaml.safe_load((ANSIBLE / "install-arc.yml").read_text())
+        for task in play["tasks"]
+        if task["name"] == "Install the runners"
+    )
+    ruled_out = set(re.findall(r"runners\.(\w+)", install["tasks_from"]))
+    for task in left_out:
+        assert ruled_out & set(re.findall(r"arc_runners_(\w+)", f"{task.get('when')} {task.get('loop')}")), task["name"]
 
 
 def test_task_that_changes_credentials_goes_by_the_name_that_is_looked_for() -> None:

@@ -83,20 +83,18 @@ def install(cluster: Cluster, steps: Steps, *, verify: bool, assume_yes: bool, a
     Raises:
         UserError: Something stands in the way, or the runners do not come up; says what helps.
     """
-    settings = read_arc_settings(cluster)
     if not is_prepared():  # that takes a while, for which a person with something to mend need not wait
-        with steps.step(_CHECKING), _checked(cluster, settings, verify=verify, adopt=adopt):
+        with steps.step(_CHECKING), _checked(cluster, verify=verify, adopt=adopt):
             pass
         prepare_ansible("install-arc")
     with suppress(ScaleSetLostError):
-        return _install(cluster, settings, steps, verify=verify, assume_yes=assume_yes, adopt=adopt)
+        return _install(cluster, steps, verify=verify, assume_yes=assume_yes, adopt=adopt)
     steps.say("GitHub no longer has the scale set; it is made anew.")
-    return _install(cluster, settings, steps, verify=verify, assume_yes=assume_yes, adopt=adopt, is_lost=True)
+    return _install(cluster, steps, verify=verify, assume_yes=assume_yes, adopt=adopt, is_lost=True)
 
 
 def _install(
     cluster: Cluster,
-    settings: ArcSettings,
     steps: Steps,
     *,
     verify: bool,
@@ -107,7 +105,7 @@ def _install(
     """As `install`; `is_lost` says that GitHub no longer has the scale set. Raises ScaleSetLostError if that shows."""
     with started_playbook("install-arc") as playbook, ExitStack() as held:
         with steps.step(_CHECKING):
-            checked = _checked(cluster, settings, verify=verify, adopt=adopt, is_lost=is_lost)
+            checked = _checked(cluster, verify=verify, adopt=adopt, is_lost=is_lost)
             kube, settings, plan, before = held.enter_context(checked)
         if plan["replace"]:
             _confirm_replacement(plan, before, assume_yes=assume_yes)
@@ -163,9 +161,10 @@ def remove(cluster: Cluster, steps: Steps, *, force: bool) -> Removed:
     """
     require_runners()
     prepare_ansible("delete-arc")
-    with started_playbook("delete-arc", force=force) as playbook:
+    with started_playbook("delete-arc", force=force) as playbook, ExitStack() as held:
         with steps.step("Looking at what is there"):
             kube, _ = find_controller(cluster)
+            kube = held.enter_context(proxied(kube))
             if not kube.has_traces():
                 return Removed()
             resources = kube.resources()
@@ -173,7 +172,7 @@ def remove(cluster: Cluster, steps: Steps, *, force: bool) -> Removed:
             settings = read_arc_settings(cluster)
             state = assess(resources, settings.name)
         if not force and not isinstance(cluster, ExistingCluster):
-            _refuse_foreign(kube)
+            _refuse_foreign(kube, resources)
         if not force and plan["delete"]["has_scale_sets"]:
             _require_controller(resources)
         if busy := state.count("busy"):
@@ -261,9 +260,10 @@ def _removed_parts(delete: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def _checked(
-    cluster: Cluster, settings: ArcSettings, *, verify: bool, adopt: bool, is_lost: bool = False
+    cluster: Cluster, *, verify: bool, adopt: bool, is_lost: bool = False
 ) -> Iterator[tuple[Kube, ArcSettings, dict[str, Any], ArcState]]:
     """The calls for the cluster, the settings as they fit its controller, the plan, and what is there before."""
+    settings = read_arc_settings(cluster)
     kube, controller = find_controller(cluster)
     if controller:
         settings = ownership.adopted(settings, controller)
@@ -406,9 +406,9 @@ def _confirm_replacement(plan: Mapping[str, Any], before: ArcState, *, assume_ye
     raise UserError("Nothing was changed.", why, f"{just_command()} install-arc --yes")
 
 
-def _refuse_foreign(kube: Kube) -> None:
+def _refuse_foreign(kube: Kube, resources: Resources) -> None:
     just = just_command()
-    if names := foreign_scale_sets(kube.resources()):
+    if names := foreign_scale_sets(resources):
         raise UserError(
             "The controller watches over scale sets that this environment did not install.",
             f"Without it they could never be removed: {', '.join(names)}.",
