@@ -26,11 +26,14 @@ from e2e.machine import docker, inspect, skip_without, wait_until
 APP_ID, INSTALLATION_ID = "1001", "2002"
 KEY_FILE = ".github-app-private-key.pem"
 
-# What the real image has of its own; the lab's base has only the runner.
+# What the real image has of its own; the lab's base has only the runner. Most of that is what no job reads: it would be
+# compressed, pushed, pulled and unpacked for each of the clusters.
 _BUILDCTL = """\
 FROM {buildkit} AS buildkit
 FROM {base}
 COPY --from=buildkit /usr/bin/buildctl /usr/local/bin/buildctl
+USER root
+RUN rm -rf /var/cache/apt /usr/share/doc /usr/share/locale /usr/share/man
 USER 1001
 """
 _BUILDAH = """\
@@ -63,6 +66,10 @@ _START = """\
 jq 'del(."default-network-opts")' /etc/docker/daemon.json >/run/daemon.json
 exec "$@" --config-file=/run/daemon.json
 """
+
+
+_LAYERS = "arc-test.layers"
+"""Label of a flattened image: the image that it was made of."""
 
 
 def missing_lab() -> str:
@@ -231,7 +238,7 @@ def arc_answers() -> dict[str, Any]:
 def build_runner_image(folder: Path) -> str:
     """An image of the lab's runner with BuildKit's client; returned by its local name."""
     text = _BUILDCTL.format(buildkit=os.environ["LAB_BUILDKIT_IMAGE"], base=os.environ["LAB_RUNNER_IMAGE"])
-    return _build(folder, text, "buildctl")
+    return _flattened(_build(folder, text, "layers"), "buildctl")
 
 
 def build_runner_image_with_buildah(folder: Path) -> str:
@@ -255,6 +262,36 @@ def _build(folder: Path, dockerfile: str, kind: str) -> str:
         capture_output=True,
         check=True,
     )
+    return name
+
+
+def _flattened(image: str, kind: str) -> str:
+    """The same image as one layer, without what its later layers have removed from the earlier ones."""
+    name = image.replace("layers", kind)
+    described = inspect("image", image)
+    assert described
+    made = inspect("image", name)
+    if made and (made["Config"]["Labels"] or {}).get(_LAYERS) == described["Id"]:
+        return name
+    config = described["Config"]
+    entrypoint = [f"ENTRYPOINT {json.dumps(config['Entrypoint'])}"] if config["Entrypoint"] else []
+    changes = [
+        *(f"ENV {key}={json.dumps(value)}" for key, _, value in (line.partition("=") for line in config["Env"])),
+        *(
+            f"LABEL {key}={json.dumps(value)}"
+            for key, value in {**(config["Labels"] or {}), _LAYERS: described["Id"]}.items()
+        ),
+        *(f"WORKDIR {config['WorkingDir']}", f"USER {config['User']}", f"CMD {json.dumps(config['Cmd'] or [])}"),
+        *entrypoint,
+    ]
+    container = docker("create", image)
+    try:
+        with subprocess.Popen(["docker", "export", container], stdout=subprocess.PIPE) as export:
+            command = ["docker", "import", *(f"--change={change}" for change in changes), "-", name]
+            subprocess.run(command, stdin=export.stdout, capture_output=True, check=True)
+        assert export.returncode == 0
+    finally:
+        docker("rm", container)
     return name
 
 

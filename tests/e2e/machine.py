@@ -17,7 +17,7 @@ import pytest
 
 T = TypeVar("T")
 
-_POLL = 0.1
+_POLL = 0.3
 _SECONDS = 120
 # Below the range from which the kernel takes the ports of outgoing connections.
 # Each process of a run has its own.
@@ -64,15 +64,22 @@ def docker_host() -> str:
     return docker("context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
 
 
-def wait_until(what: str, check: Callable[[], T | None], seconds: float = 60) -> T:
-    """The first true value of the check; the test fails where there is none in that time (seconds)."""
+def wait_until(what: str, check: Callable[[], T | None], seconds: float = 60, *, pause: float = _POLL) -> T:
+    """The first true value of the check; the test fails where there is none in that time.
+
+    Args:
+        what: What is waited for, in words.
+        check: Most checks start a program, which takes the processor from what is waited for.
+        seconds: How long to wait.
+        pause: Seconds between two checks.
+    """
     deadline = time.monotonic() + seconds
     while True:
         value = check()
         if value:
             return value
         assert time.monotonic() < deadline, f"within {seconds} s it did not happen that {what}; last: {value!r}"
-        time.sleep(_POLL)
+        time.sleep(pause)
 
 
 def free_ports(number: int) -> list[int]:

@@ -14,6 +14,8 @@ pytestmark = pytest.mark.e2e
 
 _AGENTS = 1
 _POINT_SECONDS = 60
+_PAUSE = 0.05
+"""A later look would find a later point."""
 _CONVERGE_SECONDS = 150
 
 Point = Callable[[Generated], bool]
@@ -84,14 +86,14 @@ def _kubeconfig_is_there(environment: Generated) -> bool:
 def test_a_creation_that_was_killed_is_completed_by_the_next(
     environment: Generated, creation: Running, point: Point
 ) -> None:
-    wait_until(f"{point.__name__.strip('_')}", lambda: point(environment), _POINT_SECONDS)
+    wait_until(f"{point.__name__.strip('_')}", lambda: point(environment), _POINT_SECONDS, pause=_PAUSE)
     creation.signal_group(signal.SIGKILL)
     assert creation.finish().status == -signal.SIGKILL
     _assert_the_next_create_converges(environment)
 
 
 def test_a_k3d_that_outlives_a_killed_creation_is_waited_for(environment: Generated, creation: Running) -> None:
-    wait_until("the server runs", lambda: _server_runs(environment), _POINT_SECONDS)
+    wait_until("the server runs", lambda: _server_runs(environment), _POINT_SECONDS, pause=_PAUSE)
     creation.process.kill()
     creation.process.wait()  # until then the kernel counts it as alive
     output = _assert_the_next_create_converges(environment)
@@ -101,7 +103,7 @@ def test_a_k3d_that_outlives_a_killed_creation_is_waited_for(environment: Genera
 def test_ctrl_c_says_that_nothing_is_lost_and_the_next_create_goes_on(
     environment: Generated, creation: Running
 ) -> None:
-    wait_until("the server runs", lambda: _server_runs(environment), _POINT_SECONDS)
+    wait_until("the server runs", lambda: _server_runs(environment), _POINT_SECONDS, pause=_PAUSE)
     creation.signal_group(signal.SIGINT)
     done = creation.finish(30)
     assert done.status == 130

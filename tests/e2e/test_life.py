@@ -25,7 +25,7 @@ from e2e.workload import HELLO_IMAGE, assert_it_works, deploy, image_name, in_po
 
 pytestmark = pytest.mark.e2e
 
-_AGENTS = 2
+_AGENTS = 1
 _REGISTRY_HOSTS = (
     "{registry}.localhost:{port}",
     "localhost:{port}",
