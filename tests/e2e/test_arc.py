@@ -59,7 +59,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def environment(new_environment: NewEnvironment, ansible: Path, image: str, github: GitHub, key: Key) -> Generated:
     """An environment with its cluster running, the image pushed and everything filled in."""
-    environment = new_environment(agents=1, **arc_answers())
+    environment = new_environment(**arc_answers())
     environment.envkit("create")
     prepare_runners(environment, github, ansible=ansible, image=image, key=key)
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message=all"]):

@@ -36,7 +36,7 @@ def pair(new_environment: NewEnvironment) -> tuple[Generated, Generated]:
     name, port = f"e2e{secrets.token_hex(3)}", answers_for_tests()["registry_port"]
     runners = {"arc": False} if missing_lab() else arc_answers()
     shared = {"registry": "shared", "registry_name": name, "registry_port": port, **runners}
-    first, second = (new_environment(**shared) for _ in range(2))
+    first, second = new_environment(**shared), new_environment(agents=1, **shared)  # runners on one node, and on two
     for environment in (first, second):
         # As on the machine of one developer, who has one folder for envkit's locks.
         environment.envkit("create", variables={"ENVKIT_STATE_DIR": str(first.home / "state")})
