@@ -42,10 +42,15 @@ def commit_all(folder: Path, message: str, tag: str | None = None) -> None:
         git(folder, "tag", tag)
 
 
+def names_in_working_tree() -> list[str]:
+    """Names of the files that are in Git or would be at the next `git add --all`, also of those that were removed."""
+    listed = git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    return [name for name in listed.split("\0") if name]
+
+
 def copy_working_tree(destination: Path) -> None:
     """Copy what environments are made of as it lies in the working tree, committed or not, without what Git ignores."""
-    listed = git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
-    for name in filter(None, listed.split("\0")):
+    for name in names_in_working_tree():
         source, target = ROOT / name, destination / name
         if name.partition("/")[0] not in UNUSED and (source.is_symlink() or source.is_file()):
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -5,15 +5,14 @@ Every update of every environment fetches the repository, and what was once comm
 
 from __future__ import annotations
 
-from support import ROOT, git
+from support import ROOT, names_in_working_tree
 
 _MOST_BYTES = 300_000
 """The requirements with their hashes are the largest files, with less than 200 000."""
 
 
 def test_nothing_is_tracked_that_is_large_or_no_text() -> None:
-    listed = git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
-    paths = [ROOT / name for name in filter(None, listed.split("\0"))]
+    paths = [ROOT / name for name in names_in_working_tree()]
     files = [path for path in paths if path.is_file() and not path.is_symlink()]
     assert len(files) > 100
     assert [path for path in files if path.stat().st_size > _MOST_BYTES] == []

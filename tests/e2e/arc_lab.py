@@ -26,8 +26,8 @@ from e2e.machine import docker, inspect, skip_without, wait_until
 APP_ID, INSTALLATION_ID = "1001", "2002"
 KEY_FILE = ".github-app-private-key.pem"
 
-# What the real image has of its own; the lab's base has only the runner. Most of that is what no job reads: it would be
-# compressed, pushed, pulled and unpacked for each of the clusters.
+# What the real image has of its own; the lab's base has only the runner, and around it much that no job reads: that
+# would be compressed, pushed, pulled and unpacked for each of the clusters.
 _BUILDCTL = """\
 FROM {buildkit} AS buildkit
 FROM {base}
@@ -66,7 +66,6 @@ _START = """\
 jq 'del(."default-network-opts")' /etc/docker/daemon.json >/run/daemon.json
 exec "$@" --config-file=/run/daemon.json
 """
-
 
 _LAYERS = "arc-test.layers"
 """Label of a flattened image: the image that it was made of."""
@@ -253,8 +252,12 @@ def build_images_with_docker(folder: Path, base: str) -> tuple[str, str]:
     return runner, _build(folder, _DIND.format(docker=runner), "dind")
 
 
+def _local_name(kind: str) -> str:
+    return f"arc-test-runner-{kind}:{os.environ['LAB_ARC_VERSION']}"
+
+
 def _build(folder: Path, dockerfile: str, kind: str) -> str:
-    name = f"arc-test-runner-{kind}:{os.environ['LAB_ARC_VERSION']}"
+    name = _local_name(kind)
     (folder / "Dockerfile").write_text(dockerfile, encoding="utf-8")
     subprocess.run(
         ["docker", "build", "--quiet", "--network=host", f"--tag={name}", str(folder)],
@@ -267,7 +270,7 @@ def _build(folder: Path, dockerfile: str, kind: str) -> str:
 
 def _flattened(image: str, kind: str) -> str:
     """The same image as one layer, without what its later layers have removed from the earlier ones."""
-    name = image.replace("layers", kind)
+    name = _local_name(kind)
     described = inspect("image", image)
     assert described
     made = inspect("image", name)
