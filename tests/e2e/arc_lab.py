@@ -33,7 +33,8 @@ FROM {buildkit} AS buildkit
 FROM {base}
 COPY --from=buildkit /usr/bin/buildctl /usr/local/bin/buildctl
 USER root
-RUN rm -rf /var/cache/apt /usr/share/doc /usr/share/locale /usr/share/man
+RUN rm -rf /var/cache/apt /usr/share/doc /usr/share/locale /usr/share/man \
+ /usr/share/perl /usr/lib/*/perl /usr/lib/git-core /usr/lib/python3*
 USER 1001
 """
 _BUILDAH = """\

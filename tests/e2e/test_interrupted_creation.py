@@ -12,7 +12,6 @@ from e2e.machine import docker, wait_until
 
 pytestmark = pytest.mark.e2e
 
-_AGENTS = 1
 _POINT_SECONDS = 60
 _PAUSE = 0.05
 """A later look would find a later point."""
@@ -22,13 +21,15 @@ Point = Callable[[Generated], bool]
 
 
 @pytest.fixture(scope="module")
-def generated(new_environment: NewEnvironment) -> Generated:
-    return new_environment(agents=_AGENTS)
+def environments(new_environment: NewEnvironment) -> dict[int, Generated]:
+    """Environments by their number of agents: one is enough where it matters that they are made."""
+    return {agents: new_environment(agents=agents) for agents in (0, 1)}
 
 
 @pytest.fixture
-def environment(generated: Generated) -> Iterator[Generated]:
+def environment(environments: dict[int, Generated], request: pytest.FixtureRequest) -> Iterator[Generated]:
     """The environment without a cluster, before and after."""
+    generated = environments[getattr(request, "param", 0)]
     generated.remove()
     yield generated
     generated.remove()
@@ -72,16 +73,17 @@ def _kubeconfig_is_there(environment: Generated) -> bool:
 
 
 @pytest.mark.parametrize(
-    "point",
+    ("environment", "point"),
     [
-        pytest.param(_network_is_there, id="the network is there"),
-        pytest.param(_registry_is_there, id="the registry is there"),
-        pytest.param(_server_is_made, id="the server is made"),
-        pytest.param(_server_runs, id="the server runs"),
-        pytest.param(_agent_runs, id="the agent runs"),
-        pytest.param(_load_balancer_runs, id="the load balancer runs"),
-        pytest.param(_kubeconfig_is_there, id="the kubeconfig is there"),
+        pytest.param(0, _network_is_there, id="the network is there"),
+        pytest.param(0, _registry_is_there, id="the registry is there"),
+        pytest.param(0, _server_is_made, id="the server is made"),
+        pytest.param(1, _server_runs, id="the server runs"),
+        pytest.param(1, _agent_runs, id="the agent runs"),
+        pytest.param(1, _load_balancer_runs, id="the load balancer runs"),
+        pytest.param(0, _kubeconfig_is_there, id="the kubeconfig is there"),
     ],
+    indirect=["environment"],
 )
 def test_a_creation_that_was_killed_is_completed_by_the_next(
     environment: Generated, creation: Running, point: Point
@@ -135,14 +137,9 @@ def _assert_the_next_create_converges(environment: Generated) -> str:
 
 
 def _assert_one_whole_cluster(environment: Generated) -> None:
-    agent = f"{environment.context}-agent-0"
-    assert set(environment.containers()) == {
-        environment.server,
-        agent,
-        environment.load_balancer,
-        environment.registry,
-    }
-    assert environment.ready_nodes() == {environment.server, agent}
+    nodes = {environment.server, *(f"{environment.context}-agent-{n}" for n in range(environment.answers["agents"]))}
+    assert set(environment.containers()) == {*nodes, environment.load_balancer, environment.registry}
+    assert environment.ready_nodes() == nodes
     assert environment.status()["state"] == "running"
     assert environment.volumes() == {environment.registry, f"{environment.context}-images"}
     networks = docker("network", "ls", "--quiet", "--filter", f"name=^{environment.context}$").split()
