@@ -95,47 +95,34 @@ def test_every_problem_is_named_at_once_and_nothing_is_changed(
     assert traces(environment) == []
 
 
-@pytest.mark.parametrize(
-    ("path", "status", "told"),
-    [
-        ("/registration-token", 403, "a permission is missing"),
-        ("/runner-registration", 404, "reach Actions"),
-    ],
-)
-def test_refusal_of_github_ends_the_installation_with_its_cause(
-    path: str, status: int, told: str, environment: Generated, github: GitHub
+def test_each_refusal_of_github_ends_the_installation_with_its_cause(
+    environment: Generated, github: GitHub, key: Key
 ) -> None:
-    if traces(environment):  # what an earlier refusal has left registers by itself once GitHub accepts
+    """One is put right after the other, the last step of signing in first: nothing registers in between."""
+    if not github.is_empty():  # what is registered already needs none of it
         environment.just("--yes", "delete-arc")
-    github.refuse(path, status)
-    try:
-        done = environment.envkit("install-arc", expect=1)
-        shown = environment.envkit("arc-status").stdout
-    finally:
-        github.accept()
-    assert told in done.stderr
-    assert str(status) in done.stderr
-    assert "next:" in done.stderr
+    github.refuse("/runner-registration", 404)
+    _assert_refused(environment, "reach Actions", "404")
+    github.refuse("/registration-token", 403)
+    _assert_refused(environment, "a permission is missing", "403")
+    write_dotenv(environment, github, GITHUB_APP_INSTALLATION_ID="9999")
+    _assert_refused(environment, "GITHUB_APP_INSTALLATION_ID", "404")
+    write_dotenv(environment, github)
+    write_key(environment, new_key())
+    _assert_refused(environment, "GitHub refuses the App's key", "401")
+    write_key(environment, key)
+    github.accept()
+
+
+def _assert_refused(environment: Generated, told: str, status: str) -> None:
+    """The installation and the status tell why, and what to do."""
+    done = environment.envkit("install-arc", expect=1)
+    shown = environment.envkit("arc-status").stdout
+    for part in (told, status, "next:"):
+        assert part in done.stderr
     assert done.seconds < 60
     assert "not registered at GitHub" in shown
     assert told in shown
-
-
-def test_wrong_installation_is_told_apart_from_a_wrong_key(environment: Generated, github: GitHub, key: Key) -> None:
-    if traces(environment):  # what is registered already needs neither
-        environment.just("--yes", "delete-arc")
-    write_dotenv(environment, github, GITHUB_APP_INSTALLATION_ID="9999")
-    done = environment.envkit("install-arc", expect=1)
-    assert "GITHUB_APP_INSTALLATION_ID" in done.stderr
-    assert "404" in done.stderr
-    write_dotenv(environment, github)
-    write_key(environment, new_key())
-    done = environment.envkit("install-arc", expect=1)
-    write_key(environment, key)
-    assert "GitHub refuses the App's key" in done.stderr
-    assert "401" in done.stderr
-    shown = environment.envkit("arc-status").stdout
-    assert "GitHub refuses the App's key" in shown
 
 
 def test_corrected_key_takes_effect_at_once(environment: Generated, github: GitHub) -> None:

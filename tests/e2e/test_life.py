@@ -281,12 +281,6 @@ def test_what_runs_in_the_cluster_survives_stop_and_start(running: Generated) ->
     assert running.identities() == before
 
 
-def test_create_starts_a_stopped_cluster(running: Generated) -> None:
-    running.envkit("stop")
-    assert "started the cluster" in running.envkit("create").stdout
-    assert len(running.ready_nodes()) == _AGENTS + 1
-
-
 def test_status_does_not_wait_for_a_paused_api_and_create_wakes_it(running: Generated) -> None:
     docker("pause", running.server)
     try:

@@ -131,7 +131,7 @@ def test_what_was_removed_by_hand_is_made_anew(
     assert_it_works(running, deployed[1])
 
 
-def test_the_repaired_cluster_stops_and_starts_with_its_images_though_two_containers_are_gone(
+def test_create_starts_a_stopped_cluster_and_makes_what_it_lost_meanwhile(
     running: Generated, deployed: tuple[str, str]
 ) -> None:
     before = _ids(running)
@@ -139,7 +139,7 @@ def test_the_repaired_cluster_stops_and_starts_with_its_images_though_two_contai
     assert running.status()["state"] == "stopped"
     lost = (running.registry, running.load_balancer)
     docker("rm", "--force", "--volumes", *lost)
-    started = running.envkit("start").stdout
+    started = running.envkit("create").stdout
     for action in ("started the cluster", "made the registry anew", "made the load balancer anew"):
         assert action in started
     after = _ids(running)
