@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shlex
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -265,7 +266,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
     try:
         tar = tarfile.open(path, "r:")  # noqa: SIM115 - closed below
     except FileNotFoundError:
-        next_step = f"{just_command()} images --save {path}   (where registries are reached; then bring it here)"
+        next_step = f"{command_for('--save', path)}   (where registries are reached; then bring it here)"
         raise UserError(f"{path} is missing.", "", next_step) from None
     except tarfile.TarError as error:
         raise _no_archive(path, str(error)) from error
@@ -275,6 +276,11 @@ def open_archive(path: Path) -> Iterator[Archive]:
         except (tarfile.TarError, ValueError, KeyError, TypeError) as error:
             raise _no_archive(path, f"It has no list of contents that can be read ({error}).") from error
         yield archive
+
+
+def command_for(option: str, path: Path) -> str:
+    """The recipe's call with a file, as it is typed in a shell."""
+    return f"{just_command()} images {option} {shlex.quote(str(path))}"
 
 
 def names_of(items: Iterable[Item]) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 from envkit.environment import load_environment
 from envkit.errors import UserError
-from envkit.paths import just_command
+from envkit.paths import just_command, path_of_argument
 
 _Add = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 
@@ -17,8 +16,11 @@ def add_image_commands(add: _Add) -> None:
     """Adds it by `add(name, function, text)`."""
     images = add("images", _images, "list every image and chart that is needed, with digests; save and load them")
     images.add_argument("--json", action="store_true", help="for machines")
-    images.add_argument("--save", type=Path, metavar="FILE", help="fetch all of them into one file")
-    images.add_argument("--load", type=Path, metavar="FILE", help="put those of a file into Docker's engine")
+    for option, text in (
+        ("--save", "fetch all of them into one file"),
+        ("--load", "put those of a file into Docker's engine"),
+    ):
+        images.add_argument(option, type=path_of_argument, metavar="FILE", help=text)
     images.add_argument(
         "--to",
         nargs="?",

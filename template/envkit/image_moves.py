@@ -10,7 +10,7 @@ from pathlib import Path
 from envkit.engine import docker
 from envkit.environment import Environment
 from envkit.errors import UserError
-from envkit.image_archive import Archive, Item, Writer, names_of, open_archive
+from envkit.image_archive import Archive, Item, Writer, command_for, names_of, open_archive
 from envkit.image_list import k3s_images, k3s_release, keep_k3s_list, needs_of, resolve
 from envkit.mirrors import Mirrors, read_mirrors, split_host
 from envkit.paths import ROOT, just_command
@@ -38,7 +38,7 @@ def save(path: Path, environment: Environment) -> int:
             raise UserError(
                 f"{path} was not written: {len(absent)} of {len(found)} cannot be fetched.",
                 "\n".join(f"{entry.needed.name}: {entry.problem}" for entry in absent),
-                f"{just_command()} doctor   (do the mirrors answer? then: {just_command()} images --save {path})",
+                f"{just_command()} doctor   (do the mirrors answer? then: {command_for('--save', path)})",
             )
         for entry in needs.entries:
             if entry not in there:
@@ -51,7 +51,7 @@ def save(path: Path, environment: Environment) -> int:
             total = writer.finish({k3s_release(environment.image): k3s_images(environment.image)})
     print(f"Saved {names_of(items)} to {path}, {path.stat().st_size / 1e6:.0f} MB.")
     print(f"SHA-256  {total}")
-    print(f"Next, where they are to be used: {just_command()} images --load {path}   (--to HOST/PREFIX: into a mirror)")
+    print(f"Next, where they are to be used: {command_for('--load', path)}   (--to HOST/PREFIX: into a mirror)")
     return 0
 
 
@@ -80,7 +80,7 @@ def load(path: Path, environment: Environment) -> int:
             print(f"The runners' image goes into the registry by: docker push {item.published}")
     if others:
         print(f"For the nodes, which pull from a registry: {names_of(others)}. Into a mirror by:")
-        print(f"  {just_command()} images --load {path} --to HOST/PREFIX")
+        print(f"  {command_for('--load', path)} --to HOST/PREFIX")
     return 0
 
 
@@ -103,7 +103,7 @@ def push(path: Path, prefix: str, *, plain_http: bool) -> int:
             raise UserError(
                 f"This environment names no mirror for {', '.join(unknown)}.",
                 "--to without a value puts images into the mirrors of the answer image_mirrors.",
-                f"{just_command()} images --load {path} --to HOST/PREFIX",
+                f"{command_for('--load', path)} --to HOST/PREFIX",
             )
         for item in items:
             target = _target(item, prefix, mirrors)

@@ -19,6 +19,14 @@ def just_command() -> str:
     return os.environ.get("ENVKIT_JUST", "just")
 
 
+def path_of_argument(text: str) -> Path:
+    """The file that an argument names, absolute: a relative path counts from where the person called just.
+
+    just starts every recipe in the repository's root; a recipe that takes a file sets `ENVKIT_CALLED_FROM` besides.
+    """
+    return Path(os.path.realpath(Path(os.environ.get("ENVKIT_CALLED_FROM", ""), text)))
+
+
 def state_dir() -> Path:
     """The per-user folder for locks and remembered facts; made if it is missing.
 

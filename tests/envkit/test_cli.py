@@ -3,10 +3,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from fake_tools import Machine
@@ -96,9 +98,41 @@ def test_the_help_lists_every_command_with_a_line(capsys: pytest.CaptureFixture[
 
 def test_every_recipe_calls_a_command_and_every_command_has_a_recipe() -> None:
     justfile = (paths.ROOT / "{% if provider == 'k3d' %}justfile{% endif %}").read_text(encoding="utf-8")
-    called = [line.split()[1] for line in justfile.splitlines() if line.strip().startswith("bin/envkit ")]
+    called = re.findall(r"^    (?:[A-Z_]+=.* )?bin/envkit (\S+)", justfile, re.MULTILINE)
 
     assert sorted(called) == sorted(set(COMMANDS) - FOR_PLAYBOOKS)
+
+
+@pytest.mark.parametrize("option", ["--save", "--load"])
+def test_a_file_is_looked_for_where_the_person_called_just(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = tmp_path / "it's a folder"
+    below.mkdir()
+    monkeypatch.chdir(tmp_path)
+    parse = cli._parser().parse_args
+
+    assert vars(parse(["images", option, "all.tar"]))[option.strip("-")] == tmp_path / "all.tar"
+    monkeypatch.setenv("ENVKIT_CALLED_FROM", str(below))
+    assert vars(parse(["images", option, "all.tar"]))[option.strip("-")] == below / "all.tar"
+    assert vars(parse(["images", option, "../all.tar"]))[option.strip("-")] == tmp_path / "all.tar"
+    assert vars(parse(["images", option, "/all.tar"]))[option.strip("-")] == Path("/all.tar")
+
+
+def test_the_recipe_says_where_it_was_called(tmp_path: Path) -> None:
+    root, below = tmp_path / "shop", tmp_path / "shop" / "it's a folder"
+    below.mkdir(parents=True)
+    justfile = "{% if provider == 'k3d' %}justfile{% endif %}"
+    (root / "justfile").write_text((paths.ROOT / justfile).read_text(encoding="utf-8"), encoding="utf-8")
+    (root / "bin").mkdir()
+    (root / "bin" / "envkit").write_text('#!/bin/sh\nprintf "%s|" "$PWD" "$ENVKIT_CALLED_FROM" "$@"\n')
+    (root / "bin" / "envkit").chmod(0o755)
+
+    done = subprocess.run(
+        ["just", "images", "--load", "my all.tar"], cwd=below, capture_output=True, text=True, check=False
+    )
+
+    assert (done.stderr, done.stdout) == ("", f"{root}|{below}|images|--load|my all.tar|")
 
 
 @pytest.mark.parametrize("arguments", [[], ["craete"], ["create", "--fast"], ["push"], ["install", "--only", "x"]])

@@ -131,6 +131,9 @@ def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error, open_archive(tmp_path / "all.tar"):
         pass
     assert f"images --save {tmp_path / 'all.tar'}" in error.value.next_step
+    with pytest.raises(UserError) as error, open_archive(tmp_path / "my all.tar"):
+        pass
+    assert f"images --save '{tmp_path / 'my all.tar'}'" in error.value.next_step
 
 
 @pytest.mark.parametrize("sent", [b"wrong", b"lay"])
