@@ -47,7 +47,7 @@ def diagnose() -> list[Check]:
             others = others_ports(environment, neighbours(k3d_containers()))
             own = preflight.own_published_ports(observation)
         except UserError as error:  # the engine went away, or refuses to describe one of its objects
-            checks.append(Check("Docker", Verdict.FAIL, f"{error.what} {error.why}", error.next_step))
+            checks.append(preflight.failed_docker(error))
     checks += preflight.check_corporate_network(environment)
     checks += preflight.check_inotify()
     checks += preflight.check_ports(environment.ports, own, others)

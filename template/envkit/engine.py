@@ -126,7 +126,8 @@ def _container(line: str) -> Container:
         state=state,
         started_at=started,
         image=image,
-        addresses=dict(part.split("=", 1) for part in networks.split(",") if part),
+        # Docker's command writes an empty address as `invalid IP` since version 1.52 of the API (Go's netip.Addr).
+        addresses=dict(part.split("=", 1) for part in networks.replace("invalid IP", "").split(",") if part),
         cluster=cluster,
         role=role,
         config_hash=config_hash,
@@ -251,29 +252,6 @@ def _copy(source: str, target: str, archive: bytes = b"") -> subprocess.Complete
 
 
 def _explained(error: CommandFailedError, verb: str) -> UserError:
-    """The error, or a clearer one where it is about the engine as a whole."""
-    text = error.output.lower()
-    if "permission denied" in text and "sock" in text:
-        return UserError(
-            "Docker is running, but this user may not use it.",
-            error.output,
-            'sudo usermod -aG docker "$USER"   (then log out and in again)',
-        )
-    if error.status == TIMED_OUT:
-        # Without the rest of the command, which is for programs.
-        why = f"`docker {verb}` did not end in time: the engine hangs, or the machine is very busy."
-        return UserError("Docker does not answer.", why, f"docker ps   (if that hangs too: {_how_to_start()})")
-    if "cannot connect" in text or "is the docker daemon running" in text or "dial " in text:
-        return UserError("Docker is not reachable.", error.output or error.what, _how_to_start())
-    return error
+    from envkit.engine_errors import explained
 
-
-def _how_to_start() -> str:
-    import shutil
-    import sys
-
-    if sys.platform == "darwin":
-        return "open -a Docker   (or: colima start)"
-    if "microsoft" in Path("/proc/sys/kernel/osrelease").read_text(encoding="utf-8").lower():
-        return "Start Docker Desktop on Windows with its WSL integration, or: sudo service docker start"
-    return "sudo systemctl start docker" if shutil.which("systemctl") else "sudo service docker start"
+    return explained(error, verb)

@@ -16,7 +16,7 @@ from envkit.config import k3d_input
 from envkit.corporate_network import is_loopback, proxy_endpoint, read_own_ca_bundle
 from envkit.engine import docker, inspect
 from envkit.environment import Environment, PortUse
-from envkit.errors import UserError
+from envkit.errors import CommandFailedError, UserError
 from envkit.neighbours import Neighbour
 from envkit.observation import Observation
 from envkit.ownership import clashes
@@ -61,8 +61,14 @@ def check_docker() -> Check:
     try:
         docker("version", "--format", "{{.Server.Version}}")
     except UserError as error:
-        return Check("Docker", Verdict.FAIL, f"{error.what} {error.why}".strip(), error.next_step)
+        return failed_docker(error)
     return Check("Docker", Verdict.OK, "answers")
+
+
+def failed_docker(error: UserError) -> Check:
+    """What is wrong with Docker, for `doctor`, to which an error that nothing is known about leads."""
+    fix = "docker info   (what does it say itself?)" if isinstance(error, CommandFailedError) else error.next_step
+    return Check("Docker", Verdict.FAIL, f"{error.what} {error.why}".strip(), fix)
 
 
 def check_resources(environment: Environment) -> list[Check]:

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
 from fake_tools import Machine
 from samples import sample_container
 
-from envkit import creation_marker, engine, verified
+from envkit import creation_marker, engine, engine_errors, verified
 from envkit.engine import (
     Published,
     docker,
@@ -101,31 +102,163 @@ def test_containers_that_never_hold_still_end_in_an_error(machine: Machine) -> N
 # -- errors -------------------------------------------------------------------------------------------------------
 
 
+_FORBIDDEN = "permission denied while trying to connect to the Docker daemon socket at "
+_NOT_THERE = "Cannot connect to the Docker daemon at {}. Is the docker daemon running?"
+
+
+def _error_of_docker(machine: Machine, message: str) -> UserError:
+    machine.add("docker", f"echo '{message}' >&2; exit 1")
+    with pytest.raises(UserError) as caught:
+        docker("ps")
+    return caught.value
+
+
+@pytest.fixture
+def systemd(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing chooses an engine, and services are systemd's."""
+    machine.add("systemctl", "exit 0")
+    monkeypatch.setattr(engine_errors, "_is_wsl", lambda: False)
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.mark.parametrize(
     ("message", "what", "next_step"),
     [
         (
-            "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock",
+            f"{_FORBIDDEN}unix:///var/run/docker.sock",
             "Docker is running, but this user may not use it.",
-            r"sudo usermod -aG docker",
+            'sudo usermod -aG docker "$USER"   (then log out and in again)',
         ),
         (
-            "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?",
-            "Docker is not reachable.",
-            "docker",
+            f"{_FORBIDDEN}unix:///run/user/1001/docker.sock: Get http://x: dial unix: connect: permission denied",
+            "Docker is running, but this user may not use it.",
+            "docker context ls   (an engine of your own: docker context use NAME)",
         ),
-        ("error during connect: dial tcp 10.0.0.7:2375: i/o timeout", "Docker is not reachable.", "docker"),
+        (
+            _NOT_THERE.format("unix:///var/run/docker.sock"),
+            "Docker is not reachable.",
+            "sudo systemctl start docker",
+        ),
+        (
+            "failed to connect to the docker API at unix:///var/run/docker.sock; check if the daemon is running",
+            "Docker is not reachable.",
+            "sudo systemctl start docker",
+        ),
+        (
+            _NOT_THERE.format("unix:///run/user/1000/docker.sock"),
+            "Docker is not reachable.",
+            "systemctl --user start docker",
+        ),
+        (
+            _NOT_THERE.format("unix:///home/jo/.docker/desktop/docker.sock"),
+            "Docker is not reachable.",
+            "systemctl --user start docker-desktop",
+        ),
+        (
+            _NOT_THERE.format("unix:///home/jo/.colima/default/docker.sock"),
+            "Docker is not reachable.",
+            "colima start",
+        ),
+        (
+            _NOT_THERE.format("tcp://127.0.0.1:2375"),
+            "Docker is not reachable.",
+            "docker context ls   (which engine is meant? the variable DOCKER_HOST goes before a context)",
+        ),
+        (
+            'error during connect: Get "http://build.example.com:2375/v1.50/containers/json": dial tcp: i/o timeout',
+            "Docker is not reachable.",
+            "docker context ls   (which engine is meant? the variable DOCKER_HOST goes before a context)",
+        ),
+        (
+            "error during connect: dial tcp 10.0.0.7:2375: i/o timeout",
+            "Docker is not reachable.",
+            "docker context ls   (which engine is meant? the variable DOCKER_HOST goes before a context)",
+        ),
+        (
+            'error during connect: Get "http://%2Fvar%2Frun%2Fdocker.sock/v1.50/containers/json": EOF',
+            "Docker is not reachable.",
+            "sudo systemctl start docker",
+        ),
+        (
+            'unable to resolve docker endpoint: context "colima": context not found: open /home/jo/.docker/contexts/x',
+            "Docker has no context colima, which it is to use.",
+            "docker context ls   (which are there? to use the usual one: docker context use default)",
+        ),
+        (
+            'Current context "colima" is not found on the file system, please check your config file',
+            "Docker has no context colima, which it is to use.",
+            "docker context ls   (which are there? to use the usual one: docker context use default)",
+        ),
     ],
 )
+@pytest.mark.usefixtures("systemd")
 def test_an_engine_that_does_not_answer_is_explained(machine: Machine, message: str, what: str, next_step: str) -> None:
-    machine.add("docker", f"echo '{message}' >&2; exit 1")
+    error = _error_of_docker(machine, message)
 
-    with pytest.raises(UserError) as caught:
-        docker("ps")
+    assert (error.what, error.why, error.next_step) == (what, message, next_step)
 
-    assert caught.value.what == what
-    assert caught.value.why == message
-    assert next_step in caught.value.next_step
+
+@pytest.mark.parametrize(
+    ("message", "next_step"),
+    [
+        (f"{_FORBIDDEN}unix:///var/run/docker.sock", "docker context ls"),
+        (_NOT_THERE.format("unix:///var/run/docker.sock"), "open -a Docker"),
+        (_NOT_THERE.format("unix:///Users/jo/.docker/run/docker.sock"), "open -a Docker"),
+        (_NOT_THERE.format("unix:///Users/jo/.colima/default/docker.sock"), "colima start"),
+        ("Error response from daemon: dial unix docker.raw.sock: connect: connection refused", "open -a Docker"),
+    ],
+)
+@pytest.mark.usefixtures("systemd")
+def test_macos_has_other_ways_to_an_engine(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, message: str, next_step: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+
+    assert _error_of_docker(machine, message).next_step.startswith(next_step)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        (
+            "docker: Error response from daemon: Get https://registry-1.docker.io/v2/: dial tcp: lookup"
+            " registry-1.docker.io: no such host"
+        ),
+        "Error response from daemon: error during connect: Is the docker daemon running?",
+        "error: Get https://127.0.0.1:6443/api: dial tcp 127.0.0.1:6443: connect: connection refused",
+    ],
+    ids=["an image that cannot be pulled", "words of the engine", "a program in a container"],
+)
+def test_an_engine_that_answers_is_not_to_be_started(machine: Machine, message: str) -> None:
+    error = _error_of_docker(machine, message)
+
+    assert isinstance(error, CommandFailedError)
+    assert error.output == message
+
+
+@pytest.mark.usefixtures("systemd")
+def test_a_context_that_a_variable_names_is_left_by_the_variable(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONTEXT", "colima")
+
+    error = _error_of_docker(machine, 'unable to resolve docker endpoint: context "colima": context not found: open x')
+
+    assert error.next_step.endswith("unset DOCKER_CONTEXT)")
+
+
+@pytest.mark.usefixtures("systemd")
+def test_an_engine_that_hangs_is_the_one_that_the_variable_names(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.add("docker", "exec /bin/sleep 30")
+    monkeypatch.setenv("DOCKER_HOST", "tcp://10.0.0.7:2375")
+
+    with pytest.raises(UserError, match="Docker does not answer") as caught:
+        docker("ps", timeout=0.1)
+
+    assert "docker context ls" in caught.value.next_step
 
 
 def test_an_engine_that_hangs_is_told_from_one_that_is_not_there(machine: Machine) -> None:
@@ -196,6 +329,15 @@ def test_a_label_that_is_not_there_is_empty_whatever_docker_prints_for_it(machin
     (container,) = k3d_containers()
 
     assert (container.cluster, container.config_hash, container.root, container.shared) == ("", "", "", False)
+
+
+def test_a_container_without_an_address_has_none_whatever_docker_prints_for_it(machine: Machine) -> None:
+    line = _line({"{{.Id}}": "0123abc", ".NetworkSettings.Networks": "k3d-shop=invalid IP,bridge=10.0.0.2,"})
+    machine.add("docker", f"[ $1 = ps ] && echo 0123abc || printf '%s\\n' '{line}'")
+
+    (container,) = k3d_containers()
+
+    assert container.addresses == {"k3d-shop": "", "bridge": "10.0.0.2"}
 
 
 def test_published_ports_are_listed_with_their_addresses(machine: Machine) -> None:

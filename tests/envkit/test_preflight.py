@@ -58,6 +58,12 @@ def test_docker_that_does_not_answer_would_stop_create_and_says_what_to_start(ma
     assert "docker" in check.fix
 
 
+def test_what_is_not_known_of_docker_does_not_lead_to_doctor_again(machine: Machine) -> None:
+    machine.add("docker", "echo 'Error response from daemon: no space left' >&2; exit 1")
+
+    assert preflight.check_docker().fix == "docker info   (what does it say itself?)"
+
+
 def test_a_machine_without_docker_would_stop_create(machine: Machine) -> None:
     assert machine.calls == []
 
