@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import subprocess
 import time
@@ -74,3 +76,16 @@ def wait_for(file: Path, seconds: float = 10) -> None:
     while not file.exists():
         assert time.monotonic() < deadline, f"{file} is not there after {seconds} s"
         time.sleep(0.01)
+
+
+def refuse_to_read(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    """Makes a file unreadable, for root as well, whom permissions do not stop."""
+    for name in ("read_bytes", "read_text"):
+        original = getattr(Path, name)
+
+        def refused(path: Path, *arguments: Any, original: Callable[..., Any] = original, **options: Any) -> Any:
+            if path.resolve() == file:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return original(path, *arguments, **options)
+
+        monkeypatch.setattr(Path, name, refused)

@@ -219,17 +219,34 @@ def read_corporate_network(cluster: str, own: Iterable[str], root: Path = ROOT) 
 
 
 def ca_bundle_file(values: Mapping[str, str], root: Path = ROOT) -> Path | None:
-    """The file with certificates: CA_BUNDLE of `.env`, or the team's; None where there is neither."""
+    """The file with certificates: CA_BUNDLE of `.env`, or the team's; None where there is neither.
+
+    Raises UserError where CA_BUNDLE can be the name of no file.
+    """
     from envkit.ca_bundle import TEAM_FILE
 
     if chosen := values.get("CA_BUNDLE"):
-        return root / Path(chosen).expanduser()
+        return root / _without_tilde(chosen)
     return root / TEAM_FILE if (root / TEAM_FILE).exists() else None
+
+
+def _without_tilde(name: str) -> Path:
+    why = "A zero byte is in it."
+    if "\0" not in name:
+        with suppress(RuntimeError):
+            return Path(name).expanduser()
+        why = f"There is no user with the home folder {name.partition('/')[0]}."
+    raise UserError(f"CA_BUNDLE in .env is the name of no file: {name!r}.", why, "Correct CA_BUNDLE in .env.")
+
+
+def own_ca_bundle_file(root: Path = ROOT) -> Path | None:
+    """The file with certificates of this environment; None where it has none. Raises as `ca_bundle_file`."""
+    return ca_bundle_file(_dotenv(root), root)
 
 
 def read_own_ca_bundle(root: Path = ROOT) -> CaBundle | None:
     """The certificates of this environment; None where it has none. Raises UserError where the file is wrong."""
-    path = ca_bundle_file(_dotenv(root), root)
+    path = own_ca_bundle_file(root)
     if path is None:
         return None
     from envkit.ca_bundle import read_ca_bundle
@@ -256,7 +273,7 @@ def tell_programs(root: Path = ROOT, variables: MutableMapping[str, str] = os.en
     values = _dotenv(root)
     with suppress(UserError):
         variables.update(read_proxies(values).variables(_LOCAL))
-    with suppress(UserError):
+    with suppress(UserError, OSError):
         path = ca_bundle_file(values, root)
         if path and path.is_file() and "SSL_CERT_FILE" not in variables and (trusted := _combined(path, root)):
             variables["SSL_CERT_FILE"] = str(trusted)
@@ -268,7 +285,7 @@ def trusted_certificates(root: Path = ROOT) -> str:
 
     Where the system keeps its own in another way, those of the environment alone.
     """
-    path = ca_bundle_file(_dotenv(root), root)
+    path = own_ca_bundle_file(root)
     if path is None or not path.is_file():
         return ""
     if combined := _combined(path, root):

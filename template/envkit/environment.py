@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from envkit.ca_bundle import TEAM_FILE
-from envkit.corporate_network import CorporateNetwork
+from envkit.corporate_network import CorporateNetwork, own_ca_bundle_file
 from envkit.errors import UserError
 from envkit.paths import ROOT, just_command, state_dir
 from envkit.provider import is_existing
@@ -49,7 +49,6 @@ _MAPPING = re.compile(r"(?:(?:(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):)?(\d+):)?(\d+)(?:/
 _FILES = ("k3d.yaml", "k3d.local.yaml", "environment.toml", ".env", TEAM_FILE)
 _CODE = ("config.py", "environment.py", "overlay.py", "ca_bundle.py", "corporate_network.py")
 _SHELL = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-_CHOSEN_BUNDLE = re.compile(rb"""^\s*(?:export\s+)?CA_BUNDLE\s*=\s*["']?([^"'\n]+)""", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -273,15 +272,23 @@ def _fingerprint(root: Path) -> str:
     digest = hashlib.sha256()
     code = Path(__file__).parent
     paths = [*(root / name for name in _FILES), *(code / name for name in _CODE)]
-    dotenv = root / ".env"
-    if dotenv.is_file() and (chosen := _CHOSEN_BUNDLE.search(dotenv.read_bytes())):
-        paths.append(root / Path(os.fsdecode(chosen[1].strip())).expanduser())
+    with suppress(UserError):  # one that is wrong is told when the files are read
+        paths += filter(None, [own_ca_bundle_file(root)])
     for path in paths:
-        content = path.read_bytes() if path.is_file() else b""
+        content = _content(path)
         digest.update(f"{path.name} {len(content)} ".encode() + content)
     for name in (name for key in _SHELL for name in (key, key.lower())):
         digest.update(f"{name}={os.environ.get(name, '')} ".encode())
     return digest.hexdigest()
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:  # told when it is read, for which what was remembered must not count
+        return f"not readable: {error.errno}".encode()
 
 
 def _recall(memory: Path, key: str) -> Environment | None:

@@ -11,6 +11,7 @@ from certificates import new_authority
 from fake_tools import Machine
 from proxies import PASSWORD, PROXY
 from samples import K3D_YAML, sample_environment, write_repo
+from support import refuse_to_read
 
 from envkit import preflight, registry
 from envkit.config import k3d_input, read_environment
@@ -204,9 +205,12 @@ def test_what_is_remembered_holds_no_password_and_is_the_same(tmp_path: Path, mo
     assert PASSWORD not in memory.read_text(encoding="utf-8")
 
 
-def test_a_changed_file_of_certificates_or_shell_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("value", ["../own.pem", '"../own.pem"', "../own.pem   # from IT", "'../own.pem' # from IT"])
+def test_a_changed_file_of_certificates_or_shell_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
     monkeypatch.setenv("ENVKIT_STATE_DIR", str(tmp_path / "state"))
-    root = write_repo(tmp_path / "shop", dotenv='CA_BUNDLE="../own.pem"\nPROXY_FROM_SHELL=yes\n')
+    root = write_repo(tmp_path / "shop", dotenv=f"export CA_BUNDLE={value}\nPROXY_FROM_SHELL=yes\n")
     seen = set()
     for name in ("One", "Two"):
         (tmp_path / "own.pem").write_text(new_authority(name).pem, encoding="ascii")
@@ -215,6 +219,43 @@ def test_a_changed_file_of_certificates_or_shell_is_noticed(tmp_path: Path, monk
     seen.add(load_environment(root).config_hash)
 
     assert len(seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("~nosuchuser/ca.pem", "There is no user with the home folder ~nosuchuser."),
+        ("/ca\0.pem", "A zero byte is in it."),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, why: str
+) -> None:
+    monkeypatch.setenv("ENVKIT_STATE_DIR", str(tmp_path / "state"))
+    root = write_repo(tmp_path / "shop", dotenv=f"CA_BUNDLE={value}\n")
+    variables: dict[str, str] = {}
+
+    tell_programs(root, variables)
+    with pytest.raises(UserError, match=r"CA_BUNDLE in \.env is the name of no file") as caught:
+        load_environment(root)
+
+    assert (caught.value.why, caught.value.next_step) == (why, "Correct CA_BUNDLE in .env.")
+    assert variables == {}
+
+
+def test_a_file_of_certificates_that_cannot_be_read_is_left_to_those_who_report_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENVKIT_STATE_DIR", str(tmp_path / "state"))
+    root = write_repo(tmp_path / "shop", dotenv="CA_BUNDLE=../own.pem\n")
+    (tmp_path / "own.pem").write_text(new_authority("One").pem, encoding="ascii")
+    readable = load_environment(root)
+    refuse_to_read(monkeypatch, tmp_path / "own.pem")
+
+    tell_programs(root, {})
+    with pytest.raises(UserError, match=r"own\.pem cannot be read"):
+        load_environment(root)
+    assert len(readable.corporate.ca_names) == 1
 
 
 def test_a_dollar_sign_elsewhere_is_shown_without_the_password(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import K3D_YAML, sample_environment, write_repo
+from support import refuse_to_read
 
 from envkit import config, paths
 from envkit.environment import canonical_json, load_environment
@@ -64,6 +65,19 @@ def test_a_changed_file_is_read_again(repo: Path, readings: list[Path], name: st
 
     assert load_environment(repo) != before
     assert readings == [repo, repo]
+
+
+def test_a_dotenv_that_cannot_be_read_is_named_though_all_is_remembered_without_it(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_environment(repo)
+    (repo / ".env").touch()
+    refuse_to_read(monkeypatch, repo / ".env")
+
+    with pytest.raises(UserError, match=r"\.env cannot be read") as caught:
+        load_environment(repo)
+
+    assert caught.value.next_step == f"ls -l {repo / '.env'}"
 
 
 def test_two_repositories_do_not_share_a_memory(repo: Path, readings: list[Path]) -> None:
