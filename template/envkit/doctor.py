@@ -23,7 +23,10 @@ from envkit.tool_versions import tool_statuses
 
 def diagnose() -> list[Check]:
     """Runs every check; one that cannot run says so instead of stopping the others."""
-    checks = _check_tools()
+    try:
+        checks = _check_tools()
+    except UserError as error:
+        checks = [Check("Tools", Verdict.FAIL, f"{error.what} {error.why}", error.next_step)]
     try:
         environment = load_cluster()
         if isinstance(environment, ExistingCluster):

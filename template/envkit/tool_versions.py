@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -260,8 +261,9 @@ def _pythons() -> Iterator[Path]:
         # Behind a shim that fails may be one that works.
         yield from _on_path(name)
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    for minor in ("3.14", "3.13", "3.12"):
-        yield from sorted(pyenv.glob(f"versions/{minor}.*/bin/python3"))
+    with suppress(OSError):  # it is closed, as where the variable is another user's
+        for minor in ("3.14", "3.13", "3.12"):
+            yield from sorted(pyenv.glob(f"versions/{minor}.*/bin/python3"))
     for uv in _on_path("uv"):
         query = [str(uv), "python", "find", "--no-project", "--no-python-downloads", ">=3.12"]
         if found := reported_version(query, r"(?m)^(.+)$"):
@@ -271,7 +273,8 @@ def _pythons() -> Iterator[Path]:
 def _on_path(name: str) -> Iterator[Path]:
     for folder in tool_environment()["PATH"].split(os.pathsep):
         path = Path(folder or ".", name)
-        if path.is_file() and os.access(path, os.X_OK):
+        # Unlike the method of a path, this takes what lies in a closed folder for no file, as a shell does.
+        if os.path.isfile(path) and os.access(path, os.X_OK):  # noqa: PTH113
             yield path
 
 

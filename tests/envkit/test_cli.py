@@ -472,6 +472,24 @@ def test_doctor_goes_on_where_the_configuration_is_wrong(
     assert "fail  Configuration" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("shop")
+def test_doctor_goes_on_where_the_pinned_versions_are_not_known(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> list[object]:
+        raise UserError("mise.toml cannot be read.", "It is cut off.", "git checkout -- mise.toml")
+
+    monkeypatch.setattr(doctor, "resolves", lambda _: True)
+    monkeypatch.setattr(doctor, "tool_statuses", fail)
+    machine.add("docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1")
+
+    assert cli.main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "mise.toml cannot be read. It is cut off." in out
+    assert "fix: git checkout -- mise.toml" in out
+    assert "fail  Docker" in out
+
+
 @pytest.mark.parametrize(("verdict", "code"), [(Verdict.OK, 0), (Verdict.WARN, 0), (Verdict.FAIL, 1)])
 def test_only_what_would_stop_create_fails_doctor(
     verdict: Verdict, code: int, capsys: pytest.CaptureFixture[str]

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_tools import Machine
@@ -87,6 +90,40 @@ def test_a_right_tool_behind_a_wrong_one_does_not_count(machine: Machine, tmp_pa
         patch.setenv("PATH", f"{machine.bin}:{tmp_path / 'behind'}")
 
         assert not status_of("helm").ok
+
+
+@pytest.fixture
+def closed(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is closed to everybody, for root as well, whom permissions do not stop."""
+    folder = machine.folder / "closed"
+    real_stat = os.stat
+
+    def stat(path: str | Path, *arguments: Any, **options: Any) -> os.stat_result:
+        if str(path).startswith(f"{folder}/"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real_stat(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    return folder
+
+
+def test_a_folder_on_path_that_is_closed_is_passed_over(
+    machine: Machine, closed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.add("helm", "echo v4.3.0")
+    monkeypatch.setenv("PATH", f"{closed}:{machine.bin}")
+
+    assert status_of("helm").path == machine.bin / "helm"
+
+
+def test_a_folder_of_pyenv_that_is_closed_is_passed_over(
+    machine: Machine, closed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.add("uv", f"echo {machine.folder}/uv/python3")
+    machine.add("python3", "echo Python 3.13.1", folder=machine.folder / "uv")
+    monkeypatch.setenv("PYENV_ROOT", str(closed / "pyenv"))
+
+    assert status_of("python").path == machine.folder / "uv" / "python3"
 
 
 def test_the_own_folder_of_tools_comes_before_path(machine: Machine) -> None:
