@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.live import Live
     from rich.spinner import Spinner
+
+_DUMB = ("dumb", "unknown")
+"""Terminals on which Rich shows a live list only once it has ended (rich.console.Console.is_dumb_terminal)."""
 
 _TICK, _CROSS = "✓", "✗"
 
@@ -48,7 +52,8 @@ class Steps:
         self._stream = stream or sys.stderr
         self._steps: list[Step] = []
         self._live: Live | None = None
-        self._interactive = self._stream.isatty()
+        # A dumb terminal, such as an editor's, cannot draw over what it has shown.
+        self._interactive = self._stream.isatty() and os.environ.get("TERM", "").lower() not in _DUMB
 
     def __enter__(self) -> Self:
         return self
@@ -108,7 +113,7 @@ class Steps:
         table.add_column(width=2)
         table.add_column(overflow="ellipsis", no_wrap=True)
         table.add_column(justify="right", no_wrap=True)
-        for step in self._steps:
+        for step in self._shown(options.max_height):
             mark: Text | Spinner
             if step.seconds is None:
                 mark = step.spinner = step.spinner or Spinner("dots")
@@ -119,3 +124,8 @@ class Steps:
                 title.append(f"  {step.detail}", style="dim")
             table.add_row(mark, title, Text(f"{step.elapsed:.1f} s", style="dim"))
         yield table
+
+    def _shown(self, rows: int) -> list[Step]:
+        """Every step at the end; before, the last ones that fit, because what is cut off is the list's end."""
+        is_live = self._live is not None and self._live.is_started
+        return self._steps[-max(rows - 1, 1) :] if is_live else self._steps

@@ -4,7 +4,9 @@ import io
 import os
 import pty
 import re
+import select
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -53,31 +55,83 @@ def test_nothing_is_shown_without_a_step() -> None:
     assert shown.getvalue() == ""
 
 
-def test_a_terminal_gets_a_live_list(monkeypatch: pytest.MonkeyPatch) -> None:
+class Terminal:
+    """A terminal of a few rows, and what was written to it."""
+
+    def __init__(self) -> None:
+        self._reader, writer = pty.openpty()
+        self.stream = os.fdopen(writer, "w", encoding="utf-8")
+
+    def shown(self, *, until: str) -> str:
+        """What has come since the last look, up to a text; the terminal hands it on in parts."""
+        self.stream.flush()
+        shown = ""
+        deadline = time.monotonic() + 5
+        while until not in shown:
+            left = deadline - time.monotonic()
+            assert left > 0, f"{until!r} is not in {shown!r}"
+            assert select.select([self._reader], [], [], left)[0], f"nothing comes after {shown!r}"
+            shown += os.read(self._reader, 2**16).decode()
+        return shown
+
+    def close(self) -> None:
+        self.stream.close()
+        os.close(self._reader)
+
+
+_CURSOR_IS_BACK = "\x1b[?25h"
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
     for name in ("NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setenv("COLUMNS", "60")
-    reader, writer = pty.openpty()
-    with os.fdopen(writer, "w", encoding="utf-8") as terminal:
-        with Steps(terminal) as steps:
-            with steps.step("Creating") as step:
-                step.note("pulling [layer]")
-                time.sleep(0.3)
-            steps.say("warning: [x]")
-            with pytest.raises(ValueError, match="no"), steps.step("Waiting"):
-                raise ValueError("no")
-        terminal.flush()
-        shown = ""
-        while not shown.rstrip().endswith("\x1b[?25h"):  # the cursor is back; the terminal hands it on in parts
-            shown += os.read(reader, 2**16).decode()
-    os.close(reader)
+    for name, value in (("TERM", "xterm-256color"), ("COLUMNS", "60"), ("LINES", "6")):
+        monkeypatch.setenv(name, value)
+    terminal = Terminal()
+    yield terminal
+    terminal.close()
+
+
+def _lines(shown: str) -> list[str]:
+    return [line.strip() for line in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown).splitlines()]
+
+
+def test_a_terminal_gets_a_live_list(terminal: Terminal) -> None:
+    with Steps(terminal.stream) as steps:
+        with steps.step("Creating") as step:
+            step.note("pulling [layer]")
+            time.sleep(0.3)
+        steps.say("warning: [x]")
+        with pytest.raises(ValueError, match="no"), steps.step("Waiting"):
+            raise ValueError("no")
+    shown = terminal.shown(until=_CURSOR_IS_BACK)
 
     assert "pulling [layer]" in shown
     assert "warning: [x]" in shown
-    last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown).splitlines()
-    assert any(re.match(r"✓\s+Creating\s+0\.\d s", line.strip()) for line in last)
-    assert any(re.match(r"✗\s+Waiting\s+0\.0 s", line.strip()) for line in last)
+    assert any(re.match(r"✓\s+Creating\s+0\.\d s", line) for line in _lines(shown))
+    assert any(re.match(r"✗\s+Waiting\s+0\.0 s", line) for line in _lines(shown))
+
+
+def test_the_step_that_runs_is_in_sight_where_rows_are_few_and_all_are_there_at_the_end(terminal: Terminal) -> None:
+    with Steps(terminal.stream) as steps:
+        for number in range(9):
+            with steps.step(f"Image {number}"):
+                pass
+        with steps.step("The last one") as step:
+            step.note("17.3 MB")
+            assert "The last one" in terminal.shown(until="17.3 MB")
+    last_frame = terminal.shown(until=_CURSOR_IS_BACK).rpartition("\x1b[2K")[2]
+
+    names = [re.sub(r"^✓\s+|\s+0\.\d s$", "", line) for line in _lines(last_frame) if line]
+    assert names == [*(f"Image {number}" for number in range(9)), "The last one"]
+
+
+def test_a_dumb_terminal_gets_plain_lines(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+
+    with Steps(terminal.stream) as steps, steps.step("Creating"):
+        assert _lines(terminal.shown(until="\n")) == ["Creating ..."]
 
 
 def test_a_table_in_a_pipe_is_never_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
