@@ -17,7 +17,7 @@ import difflib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -129,9 +129,10 @@ def _number(lowest: int, highest: int, what: str = "a whole number") -> Any:
     return Field(ge=lowest, le=highest, description=f"{what} from {lowest} to {highest}")
 
 
+_PREFIX = "k3d-"
 # `<project>-dev` has to fit k3d's 32 characters.
 ProjectName = Annotated[str, _name(28), Text]
-RegistryName = Annotated[str, _name(45), Text]
+RegistryName = Annotated[str, _name(45), Field(json_schema_extra={"not": {"pattern": f"^{_PREFIX}"}}), Text]
 ClusterName = Annotated[str, _name(32), Text]
 RunnerName = Annotated[str, _name(45), Text]
 GithubName = Annotated[
@@ -319,6 +320,18 @@ class Answers(BaseModel):
                 )
         return port
 
+    @field_validator("registry_name")
+    @classmethod
+    def _has_no_prefix(cls, name: str, info: ValidationInfo) -> str:
+        # An environment that has such a name keeps it: under another one it would have another, empty registry.
+        if name.startswith(_PREFIX) and "registry_name" not in (info.context or ()):
+            raise _conflict(
+                "registry_name",
+                f"registry_name: {_shown(name)} was given; {_PREFIX} is put before it, so allowed is what stands behind"
+                f" that: {name.removeprefix(_PREFIX)}.",
+            )
+        return name
+
     @field_validator("runners_max")
     @classmethod
     def _is_not_below_the_minimum(cls, highest: int, info: ValidationInfo) -> int:
@@ -393,12 +406,17 @@ class Problem:
     sentence: str
 
 
-def problems(given: Mapping[str, Any]) -> list[Problem]:
-    """Everything that is wrong with these answers, once the defaults are filled in; empty if nothing is."""
-    errors = _errors({**complete({}), **given})
+def problems(given: Mapping[str, Any], recorded: Collection[str] = ()) -> list[Problem]:
+    """Everything that is wrong with these answers, once the defaults are filled in; empty if nothing is.
+
+    Args:
+        given: The answers.
+        recorded: Which of them are of an environment that may be there already.
+    """
+    errors = _errors({**complete({}), **given}, recorded)
     wrong = {str(error["loc"][0]) for error in errors}
     filled = complete({key: value for key, value in given.items() if key not in wrong})
-    return [_problem(error) for error in _errors({**filled, **given})]
+    return [_problem(error) for error in _errors({**filled, **given}, recorded)]
 
 
 def complete(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -419,9 +437,9 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
     return {question.key: values[question.key] for question in answerable()}
 
 
-def _errors(answers: Mapping[str, Any]) -> list[Any]:
+def _errors(answers: Mapping[str, Any], recorded: Collection[str]) -> list[Any]:
     try:
-        Answers.model_validate(answers)
+        Answers.model_validate(answers, context=recorded)
     except ValidationError as error:
         return list(error.errors(include_url=False))
     return []
@@ -483,7 +501,7 @@ def _check(path: Path, given: Mapping[str, Any]) -> int:
     answers = {key: value for key, value in recorded.items() if not key.startswith("_")}
     # Copier drops unknown keys and converts values in silence: the file shows neither any more.
     raw = {key: value for key, value in given.items() if key not in Answers.model_fields or value is not None}
-    found = problems({**answers, **raw})
+    found = problems({**answers, **raw}, answers.keys() - raw.keys())
     if not found:
         return 0
     print(listed(found), file=sys.stderr)

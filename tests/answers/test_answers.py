@@ -15,7 +15,8 @@ from questions import all_questions, answerable
 from support import ROOT, CopyProject, fixture_files, read_yaml
 
 # What only the model finds, because Copier has no rule for it: it drops unknown keys, cuts fractions off,
-# counts yes as 1, reads Python's own spellings of numbers, and takes every other word and number for yes.
+# counts yes as 1, reads Python's own spellings of numbers, and takes every other word and number for yes. The prefix
+# may be in the recorded answers of an environment, which Copier would replace in silence.
 ONLY_THE_MODEL = {
     "agents-as-yes",
     "agents-with-a-fraction",
@@ -24,6 +25,7 @@ ONLY_THE_MODEL = {
     "arc-as-two",
     "arc-neither-yes-nor-no",
     "github-org-as-yes",
+    "registry-name-with-the-prefix",
     "servers-as-yes",
     "unknown-key",
 }
@@ -187,7 +189,9 @@ def test_json_schema_accepts_plain_data_files(answers: dict[str, Any]) -> None:
     Draft202012Validator(json_schema()).validate(answers)
 
 
-@pytest.mark.parametrize("answers", [{"agnets": 1}, {"agents": 11}, {"lens": "lens"}, {"project": "A"}])
+@pytest.mark.parametrize(
+    "answers", [{"agnets": 1}, {"agents": 11}, {"lens": "lens"}, {"project": "A"}, {"registry_name": "k3d-a"}]
+)
 def test_json_schema_refuses_what_an_editor_can_mark(answers: dict[str, Any]) -> None:
     assert not Draft202012Validator(json_schema()).is_valid(answers)
 
@@ -227,6 +231,19 @@ def test_a_mirror_of_plain_http_that_is_none_names_those_there_are() -> None:
     (found,) = sentences(image_mirrors=mirrors, image_mirrors_plain_http=["mirror.example.org"])
     assert found.startswith("image_mirrors_plain_http: mirror.example.org was given; allowed are the hosts")
     assert found.endswith("image_mirrors: mirror.example.com.")
+
+
+def test_a_registry_that_is_there_keeps_its_name_with_the_prefix(tmp_path: Path) -> None:
+    file = tmp_path / "answers.yml"
+    file.write_text("registry: shared\nregistry_name: k3d-images\n", encoding="utf-8")
+    assert main(["check", str(file)]) == 0
+    assert main(["check", str(file), '--given={"registry_name": "k3d-images"}']) == 1
+
+
+def test_a_prefix_is_told_with_the_name_to_take() -> None:
+    assert sentences(registry_name="k3d-images") == [
+        'registry_name: "k3d-images" was given; k3d- is put before it, so allowed is what stands behind that: images.'
+    ]
 
 
 def test_check_reads_an_answers_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
