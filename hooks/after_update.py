@@ -5,6 +5,7 @@ Runs in the updated repository, after the merge. It reads and prints; nothing is
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import subprocess
 import sys
@@ -125,10 +126,13 @@ def _s(items: list[str]) -> str:
     return "" if len(items) == 1 else "s"
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Print the report; returns 0 even without one, because the files are merged by then."""
+    parser = argparse.ArgumentParser(description="Says what an update changed: its last step, which Copier runs.")
+    parser.add_argument("answers_file", help=f"the answers file of the environment, usually {ANSWERS_FILE}")
+    options = parser.parse_args(arguments)
     try:
-        print(f"\n{report(Path.cwd(), *arguments)}\n", file=sys.stderr)
+        print(f"\n{report(Path.cwd(), options.answers_file)}\n", file=sys.stderr)
     except (OSError, subprocess.CalledProcessError) as error:
         print(
             f"\nThe files are updated. What changed could not be listed ({error}): git status\n",
@@ -138,4 +142,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

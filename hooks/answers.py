@@ -496,9 +496,15 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _check(path: Path, given: Mapping[str, Any]) -> int:
-    recorded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    answers = {key: value for key, value in recorded.items() if not key.startswith("_")}
+def _recorded(path: Path) -> dict[str, Any]:
+    """The answers of a file; ValueError, OSError or YAMLError where there are none to be read."""
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(document, dict):
+        raise ValueError("it is no mapping from questions to answers")  # noqa: TRY004
+    return {str(key): value for key, value in document.items() if not str(key).startswith("_")}
+
+
+def _check(answers: Mapping[str, Any], given: Mapping[str, Any]) -> int:
     # Copier drops unknown keys and converts values in silence: the file shows neither any more.
     raw = {key: value for key, value in given.items() if key not in Answers.model_fields or value is not None}
     found = problems({**answers, **raw}, answers.keys() - raw.keys())
@@ -528,7 +534,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "schema":
         print(json.dumps(json_schema(), indent=2))
         return 0
-    return _check(options.file, options.given)
+    try:
+        recorded = _recorded(options.file)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        parser.error(f"{options.file} holds no answers that can be read: {error}")
+    return _check(recorded, options.given)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ costs nothing: Copier deletes what it generated when a task fails, so this one n
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -42,8 +43,11 @@ def failure(repository: Path) -> str | None:
     return None
 
 
-def main(destination: str) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Create the cluster of the repository in the current directory; returns 0, whatever happens."""
+    parser = argparse.ArgumentParser(description="Creates the cluster right after generation: Copier runs this.")
+    parser.add_argument("destination", help="the repository, as it is called where Copier was started")
+    destination = parser.parse_args(arguments).destination
     repository = Path.cwd()
     if is_update_copy(repository):
         return 0
@@ -58,4 +62,4 @@ def main(destination: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

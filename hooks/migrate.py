@@ -24,11 +24,13 @@ MOVED = {mise_toml.OLD: mise_toml.NEW}
 
 def main() -> int:
     """Run every migration; returns 1 where one could not be made, and the others are made."""
-    update = Update(
-        repository=Path.cwd(),
-        template=Path(__file__).resolve().parent.parent,
-        previous=os.environ["VERSION_FROM"],
-    )
+    previous = os.environ.get("VERSION_FROM")
+    if previous is None:
+        print(
+            "VERSION_FROM is not set. This is a step of an update, and Copier runs it: bin/just update", file=sys.stderr
+        )
+        return 2
+    update = Update(repository=Path.cwd(), template=Path(__file__).resolve().parent.parent, previous=previous)
     status = 0
     for migration in MIGRATIONS:
         try:

@@ -252,3 +252,16 @@ def test_check_reads_an_answers_file(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["check", str(file)]) == 0
     assert main(["check", str(file), '--given={"agents": "3", "agnets": null}']) == 1
     assert "Did you mean agents?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [None, "", "- a\n", "a: [\n", "\0"])
+def test_check_of_what_holds_no_answers_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    file = tmp_path / "answers.yml"
+    if content is not None:
+        file.write_text(content, encoding="utf-8")
+    with pytest.raises(SystemExit) as caught:
+        main(["check", str(file)])
+    assert caught.value.code == 2
+    assert f"{file} holds no answers that can be read: " in capsys.readouterr().err

@@ -302,5 +302,18 @@ def test_folder_that_is_no_repository_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert after_update.main([]) == 0
+    assert after_update.main([".copier-answers.yml"]) == 0
     assert "What changed could not be listed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrong"),
+    [([], "the following arguments are required: answers_file"), (["a.yml", "b.yml"], "unrecognized arguments: b.yml")],
+)
+def test_report_by_hand_says_what_it_wants(
+    arguments: list[str], wrong: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        after_update.main(arguments)
+    assert caught.value.code == 2
+    assert f"error: {wrong}\n" in capsys.readouterr().err

@@ -121,7 +121,7 @@ def test_missing_envkit_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert create_cluster.main("../env") == 0
+    assert create_cluster.main(["../env"]) == 0
     assert f"{tmp_path}/bin/envkit could not be run: No such file or directory." in capsys.readouterr().err
 
 
@@ -134,7 +134,7 @@ def test_folders_copier_makes_for_an_update_are_left_alone(
     program.write_text(FAKE_ENVKIT, encoding="utf-8")
     program.chmod(0o755)
     monkeypatch.chdir(folder)
-    assert create_cluster.main(os.fspath(folder)) == 0
+    assert create_cluster.main([os.fspath(folder)]) == 0
     assert calls.read_text(encoding="utf-8") == ""
 
 
@@ -160,3 +160,10 @@ def test_first_task_refuses_what_copier_lets_through_and_nothing_is_left(
     assert "hunter2" not in str(failure.value)
     assert not (tmp_path / "env").exists()
     assert calls.read_text(encoding="utf-8") == ""
+
+
+def test_creation_by_hand_says_what_it_wants(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        create_cluster.main([])
+    assert caught.value.code == 2
+    assert "the following arguments are required: destination" in capsys.readouterr().err

@@ -135,6 +135,16 @@ def test_migration_that_fails_says_how_to_go_back(
     assert "git reset --hard" in printed
 
 
+def test_migration_by_hand_says_who_runs_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("VERSION_FROM", raising=False)
+    assert migrate.main() == 2
+    assert capsys.readouterr().err == (
+        "VERSION_FROM is not set. This is a step of an update, and Copier runs it: bin/just update\n"
+    )
+
+
 @pytest.mark.parametrize("release", releases(), ids=lambda release: release.tag)
 def test_every_file_that_a_release_had_is_still_there_or_has_a_migration(history: Path, release: Release) -> None:
     """Copier removes a file that the template no longer has, together with what the team wrote into it."""
