@@ -10,17 +10,19 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
 from pairs import Result, Side, call, compare
-from report import page, plot, table
+from report import Row, joined, page, plot, row_of, rows_of, table
 from runners import arc_answers, has_github, prepare_runners
 from stand_in_releases import Releases
 
 ROOT = Path(__file__).resolve().parent.parent
+_PAGE = ROOT / "bench" / "results.md"
 _CLUSTER = "bench-dev"
 _RAW = "bench-raw"
 _REGISTRY = "bench-image-registry"
@@ -50,22 +52,34 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help=f"which comparisons; all without: {', '.join(COMPARISONS)}")
     parser.add_argument("--runs", type=int, default=5, help="counted runs of each side (default: 5)")
-    parser.add_argument("--save", action="store_true", help="write bench/results.md and bench/results.svg")
+    parser.add_argument(
+        "--save",
+        action="store_true",
+        help="write what was measured into bench/results.md and .svg; its other rows stay",
+    )
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.names) - COMPARISONS.keys())
     if unknown:
         parser.error(f"no such comparison: {', '.join(unknown)} (there are: {', '.join(COMPARISONS)})")
+    kept = rows_of(_PAGE.read_text(encoding="utf-8")) if arguments.save and _PAGE.exists() else []
+    now = datetime.now(UTC)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         workplace = prepare(Path(folder))
         results = [COMPARISONS[name](workplace, arguments.runs) for name in arguments.names or possible()]
-    print(f"\n{table(results)}")
+    rows = [row_of(result, now) for result in results]
+    print(f"\n{table(rows)}")
     if arguments.save:
-        (ROOT / "bench" / "results.md").write_text(page(results), encoding="utf-8")
-        plot(results, ROOT / "bench" / "results.svg")
+        save(joined(kept, rows))
     exceeded = [result.name for result in results if result.ratio > result.limit]
     if exceeded:
         print(f"\nOver the limit: {', '.join(exceeded)}", file=sys.stderr)
     return 1 if exceeded else 0
+
+
+def save(rows: Sequence[Row]) -> None:
+    """Writes the page and its plot."""
+    _PAGE.write_text(page(rows), encoding="utf-8")
+    plot(rows, _PAGE.with_suffix(".svg"))
 
 
 def possible() -> list[str]:
