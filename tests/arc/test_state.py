@@ -103,6 +103,13 @@ def test_runner_that_goes_is_not_idle() -> None:
     assert state(runners=(going,)).count("ending") == 1
 
 
+def test_namesake_in_another_namespace_is_not_ours() -> None:
+    theirs = {**runner("theirs", jobId="x"), "metadata": {**runner("theirs")["metadata"], "namespace": "ci"}}
+    listener = pod("listener", {**LISTENER_LABELS, "actions.github.com/scale-set-namespace": "ci"})
+    assert state(runners=(theirs,)).runners == ()
+    assert state(pods=(listener,)).listener.pod == ""
+
+
 def test_all_well() -> None:
     found = state()
     assert found.ready

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from existing.test_ownership import OURS, controller, set_of
 
 from envkit.arc import install as arc_install
 from envkit.arc.install import plan_removal
-from envkit.arc.kube import Resource, Resources
+from envkit.arc.kube import SCALE_SET_NAME, Resource, Resources, labels
 from envkit.errors import CommandFailedError, UserError
 from envkit.existing import checks, ownership, status
 from envkit.existing.checks import check_cluster
@@ -60,8 +60,8 @@ class FakeKube:
     def releases(self, _: str) -> list[str]:
         return list(self.releases_)
 
-    def protected(self, _: str) -> list[Resource]:
-        return list(self.protected_)
+    def protected(self, _: str, names: Sequence[str] | None = None) -> list[Resource]:
+        return [item for item in self.protected_ if names is None or labels(item)[SCALE_SET_NAME] in names]
 
 
 Found = Callable[[FakeKube], dict[str, tuple[Verdict, str]]]
@@ -133,8 +133,10 @@ def test_removal_never_takes_releases_and_protection_of_others(
     cluster: ExistingCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arc_install, "read_arc_settings", lambda _: type("Settings", (), {"name": "shop-runners"}))
-    theirs = {"kind": "Role", "metadata": {"name": "theirs-role"}}
-    ours = {"kind": "Role", "metadata": {"name": "shop-runners-role"}}
+    theirs, ours = (
+        {"kind": "Role", "metadata": {"name": "shop-runners2-role", "labels": {SCALE_SET_NAME: name}}}
+        for name in ("shop-runners2", "shop-runners")
+    )
     kube = FakeKube(releases_=("shop-runners", "theirs", "grafana"), protected_=(theirs, ours))
     resources = Resources(deployments=(controller(OURS),), scale_sets=(set_of(OURS), scale_set("theirs", owned=False)))
     delete = plan_removal(cluster, resources, kube)["delete"]  # type: ignore[arg-type]

@@ -227,7 +227,7 @@ def plan_removal(cluster: Cluster, resources: Resources, kube: Kube) -> dict[str
     names |= left & {read_arc_settings(cluster).name} if is_existing else left
     releases = sorted(names)
     # Without a scale set nobody frees these.
-    protected = _protected(kube, releases) if is_existing else kube.protected(RUNNERS_NAMESPACE)
+    protected = kube.protected(RUNNERS_NAMESPACE, releases if is_existing else None)
     return {
         **_place(kube),
         "delete": {
@@ -316,7 +316,7 @@ def _plan_install(
         # next one. It leaves with the credentials that it came with, so before others take their place.
         "remove": remove_first,
         "lost": settings.name if is_lost else "",
-        "protected": _protected(kube, [settings.name]) if is_lost else [],
+        "protected": kube.protected(RUNNERS_NAMESPACE, [settings.name]) if is_lost else [],
         "plain_http": settings.plain_http,
         "controller": {"chart": settings.chart("controller"), **owned["controller"]},
         "runners": {
@@ -339,11 +339,6 @@ def _plan_install(
             "token_file": str(ROOT / ".env") if local.has_token else "",
         },
     }, before
-
-
-def _protected(kube: Kube, releases: list[str]) -> list[Resource]:
-    found = kube.protected(RUNNERS_NAMESPACE)
-    return [item for item in found if str(name(item)).startswith(tuple(releases) or "/")]
 
 
 def _is_going(kube: Kube, wanted: str) -> bool:

@@ -28,6 +28,10 @@ RUNNER_SETS = f"ephemeralrunnersets.{RUNNER_GROUP}"
 RUNNERS = f"ephemeralrunners.{RUNNER_GROUP}"
 LISTENERS = f"autoscalinglisteners.{RUNNER_GROUP}"
 
+SCALE_SET_NAME = f"{RUNNER_GROUP}/scale-set-name"
+SCALE_SET_NAMESPACE = f"{RUNNER_GROUP}/scale-set-namespace"
+"""Labels of all that belongs to a scale set: its name and where it is, also of its listener, which is elsewhere."""
+
 _PROTECTION = f"{RUNNER_GROUP}/cleanup-protection"
 
 Resource = dict[str, Any]
@@ -163,15 +167,20 @@ class Kube:
         )
         return text.split()
 
-    def protected(self, namespace: str) -> list[Resource]:
+    def protected(self, namespace: str, names: Sequence[str] | None = None) -> list[Resource]:
         """Changes that free what the charts have put a finalizer on, which otherwise only the controller takes off.
+
+        Args:
+            namespace: Where.
+            names: Of these scale sets alone; of every one without.
 
         Raises CommandFailedError.
         """
+        only = [f"--selector={','.join(scale_set_selectors(names))}"] if names is not None else []
         # Only these fields: a listing as JSON would hold the Secrets' content.
         columns = "custom-columns=A:.apiVersion,K:.kind,N:.metadata.name,F:.metadata.finalizers"
         kinds = "secrets,serviceaccounts,roles,rolebindings"
-        text = self.run("get", kinds, f"--namespace={namespace}", "--no-headers", f"--output={columns}")
+        text = self.run("get", kinds, f"--namespace={namespace}", "--no-headers", f"--output={columns}", *only)
         lines = [line.split(None, 3) for line in text.splitlines()]
         return [
             {
@@ -205,6 +214,15 @@ class Kube:
 def kube_of(cluster: Cluster, *, seconds: float = _SECONDS) -> Kube:
     """The calls for an environment's cluster."""
     return Kube(cluster.kubeconfig, cluster.context, seconds)
+
+
+def scale_set_selectors(names: Sequence[str]) -> list[str]:
+    """Label selectors of all that belongs to scale sets of these names in our namespace; of nothing without a name.
+
+    The name alone would also be that of another team's scale set in a namespace of its own.
+    """
+    wanted = f"{SCALE_SET_NAME} in ({','.join(names)})" if names else "envkit.none"
+    return [wanted, f"{SCALE_SET_NAMESPACE}={RUNNERS_NAMESPACE}"]
 
 
 def _of_kind(items: Sequence[Resource], kind: str) -> tuple[Resource, ...]:

@@ -12,7 +12,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from envkit.arc.kube import LISTENER_SELECTOR, Resource, Resources, labels, name, namespace, notes, status
+from envkit.arc.kube import (
+    LISTENER_SELECTOR,
+    SCALE_SET_NAME,
+    SCALE_SET_NAMESPACE,
+    Resource,
+    Resources,
+    labels,
+    name,
+    namespace,
+    notes,
+    status,
+)
 from envkit.arc.settings import OWNER_LABEL, RUNNERS_NAMESPACE
 
 RunnerPhase = Literal["idle", "busy", "starting", "ending", "failed", "outdated"]
@@ -20,7 +31,6 @@ RunnerPhase = Literal["idle", "busy", "starting", "ending", "failed", "outdated"
 SCALE_SET_ID = "runner-scale-set-id"
 """Annotation on a scale set that GitHub has registered."""
 
-_SCALE_SET_NAME = "actions.github.com/scale-set-name"
 _VERSION = "app.kubernetes.io/version"
 
 _LAST_LINES = 3
@@ -166,7 +176,7 @@ def assess(resources: Resources, wanted: str, *, now: datetime | None = None) ->
     runners = [
         _runner(item, runner_pods.get(name(item)), now)
         for item in resources.runners
-        if labels(item).get(_SCALE_SET_NAME) == wanted
+        if labels(item).get(SCALE_SET_NAME) == wanted and namespace(item) == RUNNERS_NAMESPACE
     ]
     return ArcState(
         controller=_controller(resources, now),
@@ -232,7 +242,9 @@ def _listener(resources: Resources, wanted: str, now: datetime) -> Part:
     pods = [
         pod
         for pod in _pods(resources, resources.controllers)
-        if labels(pod).get(key) == value and labels(pod).get(_SCALE_SET_NAME) == wanted
+        if labels(pod).get(key) == value
+        and labels(pod).get(SCALE_SET_NAME) == wanted
+        and labels(pod).get(SCALE_SET_NAMESPACE, RUNNERS_NAMESPACE) == RUNNERS_NAMESPACE
     ]
     return _part(pods, "", now)
 

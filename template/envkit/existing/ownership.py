@@ -10,7 +10,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from envkit.arc.kube import CONTROLLER_SELECTOR, Kube, Resource, Resources, labels, name, namespace
+from envkit.arc.kube import (
+    CONTROLLER_SELECTOR,
+    Kube,
+    Resource,
+    Resources,
+    labels,
+    name,
+    namespace,
+    scale_set_selectors,
+)
 from envkit.arc.settings import CONTROLLER_NAMESPACE, OWNER_LABEL, RUNNERS_NAMESPACE, ArcSettings
 from envkit.paths import just_command
 
@@ -212,7 +221,7 @@ def removal(claims: Claims, resources: Resources, releases: Sequence[str]) -> di
         "objects": objects,
         "namespaces": claims.own_namespaces(),
         "only_empty": True,
-        "selector": [f"actions.github.com/scale-set-name in ({','.join(releases)})"] if releases else ["envkit.none"],
+        "selector": scale_set_selectors(releases),
     }
 
 
