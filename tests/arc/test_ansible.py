@@ -155,8 +155,16 @@ def test_what_handles_credentials_prints_nothing() -> None:
     for path in _TASKS:
         for task in tasks_of(path):
             text = json.dumps(task)
-            if "private_key" in text or '"Secret"' in text or "arc_delete_protected }}" in text:
+            signs = ("private_key", '"Secret"', "arc_delete_protected }}", "arc-secrets", "arc_runners_others.")
+            if any(sign in text for sign in signs):
                 assert task.get("no_log") is True, task["name"]
+
+
+def test_playbooks_leave_the_reading_of_dotenv_to_envkit() -> None:
+    for path in _TASKS:
+        text = path.read_text(encoding="utf-8")
+        assert "GITHUB_TOKEN" not in text
+        assert not re.search(r"lookup\('ansible.builtin.file'.*(env|token)", text), path
 
 
 def test_no_task_can_reach_another_cluster() -> None:

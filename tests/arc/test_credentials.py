@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from arc.conftest import Settings, write_dotenv
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -18,8 +23,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from envkit.arc.credentials import app_token, problems
+from envkit.arc.credentials import app_token, problems, token_manifests
 from envkit.arc.preflight import refusal
+from envkit.arc.settings import read_token
 
 KEY = ".github-app-private-key.pem"
 
@@ -163,6 +169,62 @@ def test_token_needs_a_file_that_others_cannot_read(root: Path, settings: Settin
     assert ["chmod 600" in line for line in found(root, settings)] == [True]
 
 
+@pytest.mark.parametrize(
+    ("lines", "token"),
+    [
+        ("GITHUB_TOKEN=ghp_one\n", "ghp_one"),
+        ("GITHUB_TOKEN=ghp_old\nGITHUB_TOKEN=ghp_new\n", "ghp_new"),
+        ("GITHUB_TOKEN=\nGITHUB_TOKEN=ghp_new\n", "ghp_new"),
+        ("GITHUB_TOKEN=\nRUNNER_NAME=mine\nGITHUB_TOKEN=ghp_new\n", "ghp_new"),
+        ("GITHUB_TOKEN=ghp_old\nGITHUB_TOKEN=\n", ""),
+        ("#GITHUB_TOKEN=ghp_old\nexport GITHUB_TOKEN='ghp_new'\n", "ghp_new"),
+        ('  GITHUB_TOKEN = "ghp_new"   # of mine\n', "ghp_new"),
+        ("GITHUB_TOKEN=ghp_new # of mine\n", "ghp_new"),
+        ("GITHUB_TOKEN=v1.of-another.form\n", "v1.of-another.form"),
+        ("GITHUB_TOKEN=${HOME}\n", "${HOME}"),
+    ],
+    ids=[
+        "one",
+        "two",
+        "empty-first",
+        "name-after-empty",
+        "empty-last",
+        "export",
+        "spaces",
+        "comment",
+        "dots",
+        "dollar",
+    ],
+)
+def test_cluster_gets_the_token_that_is_checked(lines: str, token: str, root: Path, settings: Settings) -> None:
+    write_dotenv(root, GITHUB_APP_ID="", GITHUB_APP_INSTALLATION_ID="")
+    with (root / ".env").open("a", encoding="utf-8") as dotenv:
+        dotenv.write(lines)
+    assert settings().local.has_token is bool(token)
+    assert read_token(root) == token
+    made = [base64.b64decode(item["data"]["github_token"]).decode() for item in token_manifests("arc-runners", root)]
+    assert made == ([token] if token else [])
+
+
+def test_playbooks_get_the_secret_with_the_token_last_and_nobody_else_sees_it(root: Path) -> None:
+    proxy = "http://user:geheim@proxy.example.com:3128"
+    write_dotenv(root, GITHUB_APP_ID="", GITHUB_APP_INSTALLATION_ID="", GITHUB_TOKEN="ghp_x", HTTPS_PROXY=proxy)
+    done = subprocess.run(
+        [sys.executable, "-m", "envkit", "arc-secrets"], cwd=root, capture_output=True, text=True, check=True
+    )
+    *others, last = json.loads(done.stdout)
+    assert last["metadata"] == {"name": settings_of(root)["githubConfigSecret"], "namespace": "arc-runners"}
+    assert base64.b64decode(last["data"]["github_token"]) == b"ghp_x"
+    assert {item["metadata"]["name"] for item in others} == {"arc-proxy", "arc-proxy-https"}
+    assert done.stderr == ""
+
+
+def settings_of(root: Path) -> dict[str, Any]:
+    """The runners' values as they lie in the repository."""
+    values: dict[str, Any] = yaml.safe_load((root / "helm" / "arc-runners.yaml").read_text(encoding="utf-8"))
+    return values
+
+
 def test_all_problems_are_in_one_error(root: Path, settings: Settings) -> None:
     write_dotenv(root, GITHUB_APP_ID="", GITHUB_APP_INSTALLATION_ID="x")
     (root / KEY).chmod(0o644)
@@ -173,9 +235,6 @@ def test_all_problems_are_in_one_error(root: Path, settings: Settings) -> None:
 
 
 def test_app_signs_in_with_its_key(root: Path, settings: Settings, pem: str) -> None:
-    import base64
-    import json
-
     from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
     from cryptography.hazmat.primitives.hashes import SHA256
 

@@ -43,7 +43,7 @@ def add_arc_commands(add: _Add) -> None:
     add(
         "arc-secrets",
         _secrets,
-        "print the Secrets with the proxy's password, for the playbooks",
+        "print the Secrets with the proxy's password and the token, for the playbooks",
     )
 
 
@@ -142,12 +142,14 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _secrets(_: argparse.Namespace) -> int:
     from envkit.arc.corporate import secret_manifests
+    from envkit.arc.credentials import token_manifests
     from envkit.arc.settings import RUNNERS_NAMESPACE
     from envkit.corporate_network import read_own_proxies
     from envkit.existing.ownership import marked
 
     cluster = load_cluster()
     secrets = secret_manifests(read_own_proxies(), cluster.corporate, RUNNERS_NAMESPACE)
+    secrets += token_manifests(RUNNERS_NAMESPACE)  # the last: the role looks there for changed credentials
     if isinstance(cluster, ExistingCluster):
         secrets = [marked(dict(secret), cluster.name) for secret in secrets]
     print(json.dumps(secrets))

@@ -7,11 +7,11 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from envkit.arc.settings import ArcSettings, LocalSettings
+from envkit.arc.settings import ArcSettings, LocalSettings, read_token
 from envkit.paths import ROOT
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ _JWT_SECONDS = 540
 """GitHub takes tokens of an App for ten minutes at most."""
 
 _CLOCK_SKEW = 60
+
+_MANIFEST = "arc-github"
+"""Name of the Secret with the credentials: `githubConfigSecret` of the runners' values."""
 
 KEY_PAGE = "the App's page on GitHub, section Private keys, Generate a private key"
 
@@ -51,6 +54,25 @@ def problems(settings: ArcSettings, root: Path = ROOT) -> Iterator[tuple[str, st
             "Set GITHUB_TOKEN, with the scope manage_runners:enterprise.",
         )
     yield from _key_problems(local, root)
+
+
+def token_manifests(namespace: str, root: Path = ROOT) -> list[Mapping[str, Any]]:
+    """The Secret with GITHUB_TOKEN of `.env`, for a program and not to be shown; empty where there is no token.
+
+    It is made here, and not where the App's key is read, so that `.env` is read by one rule.
+    """
+    token = read_token(root)
+    if not token:
+        return []
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": _MANIFEST, "namespace": namespace},
+            # `data` and not `stringData`, which would differ from what is there on every run.
+            "data": {"github_token": base64.b64encode(token.encode()).decode()},
+        }
+    ]
 
 
 def _app_problems(local: LocalSettings) -> Iterator[tuple[str, str]]:

@@ -28,7 +28,7 @@ from envkit.consent import agrees, can_ask
 from envkit.errors import CommandFailedError, UserError
 from envkit.existing import ownership
 from envkit.existing.cluster import ExistingCluster
-from envkit.paths import ROOT, just_command
+from envkit.paths import just_command
 from envkit.progress import Steps
 
 _RESTART_TASK = "Have the controller try again at once"
@@ -324,7 +324,7 @@ def _plan_install(
             "chart": settings.chart("runners"),
             "values": settings.runner_values,
             **owned["runners"],
-            "has_secrets": settings.corporate.has_proxy,
+            "has_secrets": settings.corporate.has_proxy or local.has_token,
             "present": kept is not None,
             "retry": kept is not None and not kept.registered,
             # 0.14 never takes up a parked set again, whatever changes: it has to be made anew.
@@ -336,7 +336,6 @@ def _plan_install(
             "app_id": "" if local.has_token else local.app_id,
             "installation_id": "" if local.has_token else local.installation_id,
             "private_key_file": "" if local.has_token else str(local.private_key_file),
-            "token_file": str(ROOT / ".env") if local.has_token else "",
         },
     }, before
 

@@ -137,10 +137,7 @@ def has_runners(root: Path = ROOT) -> bool:
 
 def read_local_settings(root: Path = ROOT) -> LocalSettings:
     """The lines of `.env` that concern runners."""
-    path = root / ".env"
-    # Without interpolation, as everywhere: the process environment is no source of settings.
-    values = dotenv_values(path, interpolate=False) if path.exists() else {}
-    given = {key: (value or "").strip() for key, value in values.items()}
+    given = _dotenv(root)
     key_file = given.get("GITHUB_APP_PRIVATE_KEY_PATH", "")
     return LocalSettings(
         app_id=given.get("GITHUB_APP_ID", ""),
@@ -155,7 +152,14 @@ def read_local_settings(root: Path = ROOT) -> LocalSettings:
 
 def read_token(root: Path = ROOT) -> str:
     """The GITHUB_TOKEN of `.env`; empty where there is none."""
-    return (dotenv_values(root / ".env", interpolate=False).get("GITHUB_TOKEN") or "").strip()
+    return _dotenv(root).get("GITHUB_TOKEN", "")
+
+
+def _dotenv(root: Path) -> dict[str, str]:
+    path = root / ".env"
+    # Without interpolation, as everywhere: the process environment is no source of settings.
+    values = dotenv_values(path, interpolate=False) if path.exists() else {}
+    return {key: (value or "").strip() for key, value in values.items()}
 
 
 def runner_name(root: Path = ROOT) -> str:
