@@ -209,11 +209,6 @@ def test_labels_are_read_without_what_is_in_a_secret() -> None:
     assert not any("json" in argument for call in kube.asked for argument in call)
 
 
-def test_namespace_with_anything_of_others_is_not_empty() -> None:
-    kube = FakeKube(["configmap/kube-root-ca.crt\n", "configmap/kube-root-ca.crt\nsecret/theirs\n"])
-    assert ownership.empty_namespaces(kube, ["a", "b"]) == ["a"]  # type: ignore[arg-type]
-
-
 def test_missing_rights_are_told_in_words() -> None:
     rights = (CONTROLLER_RIGHTS[1], RUNNERS[0])
     kube = FakeKube(

@@ -28,6 +28,7 @@ from envkit.consent import agrees, can_ask
 from envkit.errors import CommandFailedError, UserError
 from envkit.existing import ownership
 from envkit.existing.cluster import ExistingCluster
+from envkit.existing.emptiness import empty_namespaces
 from envkit.paths import just_command
 from envkit.progress import Steps
 
@@ -196,7 +197,7 @@ def plan_for_ansible(cluster: Cluster, purpose: Literal["install", "delete", "em
     kube, controller = find_controller(cluster)
     if purpose == "empty-namespaces":
         claims = ownership.read_claims(kube, cluster.name)
-        return {"namespaces": ownership.empty_namespaces(kube, claims.own_namespaces())}
+        return {"namespaces": empty_namespaces(kube, claims.own_namespaces(), cluster.name)}
     if purpose == "delete":
         require_runners()
         return {**plan_removal(cluster, kube.resources(), kube), "called_by_envkit": False}

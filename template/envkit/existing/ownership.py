@@ -31,8 +31,6 @@ _DEFINITIONS = (
     "ephemeralrunnersets.actions.github.com",
 )
 _OBJECTS = ("arc-github", "arc-proxy", "arc-proxy-http", "arc-proxy-https", "arc-registries", "github-ca")
-_BY_KUBERNETES = {"configmap/kube-root-ca.crt", "serviceaccount/default", "service/kubernetes"}
-_KINDS = "pods,services,deployments,statefulsets,daemonsets,jobs,cronjobs,persistentvolumeclaims,secrets,configmaps"
 
 
 @dataclass(frozen=True)
@@ -228,15 +226,6 @@ def removal(claims: Claims, resources: Resources, releases: Sequence[str]) -> di
 def all_definitions() -> list[dict[str, Any]]:
     """The resource definitions of Actions Runner Controller."""
     return _definitions(_DEFINITIONS)
-
-
-def empty_namespaces(kube: Kube, names: Sequence[str]) -> list[str]:
-    """Those of these namespaces that hold nothing but what Kubernetes puts into each. Raises CommandFailedError."""
-    return [
-        each
-        for each in names
-        if not set(kube.run("get", _KINDS, f"--namespace={each}", "--output=name").split()) - _BY_KUBERNETES
-    ]
 
 
 def _path(label: str) -> str:

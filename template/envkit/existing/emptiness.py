@@ -1,0 +1,78 @@
+"""Which namespaces hold nothing that anybody would miss, so that they may be deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from envkit.arc.kube import Kube
+from envkit.arc.settings import OWNER_LABEL
+from envkit.errors import CommandFailedError
+
+_SECONDS = 60.0
+"""How long one look may take: a cluster may have some hundred kinds of resources."""
+
+_BY_KUBERNETES = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
+
+_TRACES = {
+    "endpoints",
+    "endpointslices.discovery.k8s.io",
+    "events",
+    "events.events.k8s.io",
+    "leases.coordination.k8s.io",
+}
+"""Kinds of which only what other resources do leaves something behind."""
+
+_OWNERS = {"Deployment", "ReplicaSet", "AutoscalingListener", "EphemeralRunner", "EphemeralRunnerSet"}
+"""Kinds that are in the same namespace as what they own: either they are there and count, or what they own is going."""
+
+
+def empty_namespaces(kube: Kube, names: Sequence[str], owner: str) -> list[str]:
+    """Those of these namespaces that hold nothing but what Kubernetes puts into each, and what is ours and going.
+
+    Right after Helm has removed the controller its pods are still there, and after a removal by force roles that it
+    would have deleted. A namespace that cannot be looked into wholly, for want of rights or because a part of the API
+    does not answer, does not count as empty.
+
+    Args:
+        kube: The cluster.
+        names: The namespaces.
+        owner: The value of our label.
+    """
+    try:
+        kinds = _kinds(kube)
+    except CommandFailedError:
+        return []
+    return [each for each in names if _is_empty(kube, each, kinds, owner)]
+
+
+def _kinds(kube: Kube) -> str:
+    # What cannot be deleted is no object of its own, such as the measurements of pods.
+    wanted = ("--namespaced", "--verbs=list,delete", "--output=name")
+    found = kube.run("api-resources", *wanted, timeout=_SECONDS).split()
+    return ",".join(kind for kind in found if kind not in _TRACES)
+
+
+def _is_empty(kube: Kube, namespace: str, kinds: str, owner: str) -> bool:
+    # Only these fields: a listing as JSON would hold the Secrets' content.
+    label = OWNER_LABEL.replace(".", r"\.")
+    columns = (
+        f"custom-columns=K:.kind,N:.metadata.name,L:.metadata.labels.{label},"
+        "D:.metadata.deletionTimestamp,W:.metadata.ownerReferences[*].kind"
+    )
+    try:
+        text = kube.run(
+            *("get", kinds, f"--namespace={namespace}", "--no-headers", "--ignore-not-found", f"--output={columns}"),
+            timeout=_SECONDS,
+        )
+    except CommandFailedError:
+        return False
+    return not any(_counts(*line.split(), owner=owner) for line in text.splitlines())
+
+
+def _counts(kind: str, name: str, label: str, deleted: str, owners: str, *, owner: str) -> bool:
+    """Whether somebody would miss an object, `<none>` standing for what it does not have."""
+    is_by_kubernetes = (kind, name) in _BY_KUBERNETES
+    # Our controller stays where other teams' runners need it, and its namespace with it.
+    is_ours = label == owner and kind != "Deployment"
+    goes_with_its_owner = set(owners.split(",")) <= _OWNERS
+    return not (is_by_kubernetes or is_ours or deleted != "<none>" or goes_with_its_owner)

@@ -1,0 +1,113 @@
+"""Which namespaces are deleted: those in which nobody else has anything, of whatever kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fake_tools import Machine, machine
+
+from envkit.arc.kube import Kube
+from envkit.existing.emptiness import empty_namespaces
+
+__all__ = ["machine"]
+
+OWNER = "shop-dev"
+KUBE = Kube(Path("/kubeconfig"), "team")
+KINDS = """\
+configmaps
+endpoints
+events
+limitranges
+pods
+resourcequotas
+secrets
+serviceaccounts
+deployments.apps
+leases.coordination.k8s.io
+endpointslices.discovery.k8s.io
+events.events.k8s.io
+certificates.example.com
+ingresses.networking.k8s.io
+networkpolicies.networking.k8s.io
+rolebindings.rbac.authorization.k8s.io
+roles.rbac.authorization.k8s.io
+"""
+ALWAYS = """\
+ConfigMap   kube-root-ca.crt   <none>   <none>   <none>
+ServiceAccount   default   <none>   <none>   <none>
+"""
+NOW = "2026-11-28T00:00:00Z"
+
+
+def cluster(machine: Machine, content: str, kinds: str = KINDS, status: int = 0) -> None:
+    """A kubectl that knows these kinds, and finds this in every namespace."""
+    found = f"cat <<'END'\n{ALWAYS}{content}END\nexit {status}"
+    machine.add("kubectl", f"case $* in *api-resources*) cat <<'END'\n{kinds}END\n;; *) {found};; esac")
+
+
+def is_empty(machine: Machine, content: str, status: int = 0) -> bool:
+    cluster(machine, content, status=status)
+    return empty_namespaces(KUBE, ["arc-runners"], OWNER) == ["arc-runners"]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("ServiceAccount", "Role", "RoleBinding", "NetworkPolicy", "Ingress", "ResourceQuota", "LimitRange"),
+        *("Certificate", "Deployment", "Secret", "ConfigMap", "Pod"),
+    ],
+)
+def test_whatever_others_have_keeps_the_namespace(kind: str, machine: Machine) -> None:
+    assert not is_empty(machine, f"{kind}   theirs   <none>   <none>   <none>\n")
+    assert not is_empty(machine, f"{kind}   theirs   others   <none>   Certificate\n")
+
+
+def test_namesakes_of_what_kubernetes_makes_keep_it_too(machine: Machine) -> None:
+    assert not is_empty(machine, "Secret   default   <none>   <none>   <none>\n")
+    assert not is_empty(machine, "ServiceAccount   kube-root-ca.crt   <none>   <none>   <none>\n")
+
+
+def test_what_a_removal_has_just_left_does_not_keep_it(machine: Machine) -> None:
+    """Pods of the controller that end, a pod's Secret that waits for its owner's end, what nobody is left to delete."""
+    assert is_empty(
+        machine,
+        f"Pod   arc-gha-rs-controller-5f6b4755db-ngcpl   <none>   {NOW}   ReplicaSet\n"
+        "Pod   arc-gha-rs-controller-5f6b4755db-xkwtl   <none>   <none>   ReplicaSet\n"
+        "ReplicaSet   arc-gha-rs-controller-5f6b4755db   <none>   <none>   Deployment\n"
+        "Secret   shop-runners-7dd9b9b8-listener   <none>   <none>   AutoscalingListener\n"
+        f"Role   shop-runners-7dd9b9b8-listener   {OWNER}   <none>   <none>\n"
+        f"EphemeralRunner   shop-runners-7kxrt-runner-qqz4x   <none>   {NOW}   EphemeralRunnerSet\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"Deployment   arc-gha-rs-controller   {OWNER}   <none>   <none>\n",
+        "AutoscalingListener   theirs-listener   <none>   <none>   AutoscalingRunnerSet\n",
+        "Secret   both   <none>   <none>   ReplicaSet,Certificate\n",
+    ],
+    ids=["our-controller", "their-listener", "second-owner"],
+)
+def test_what_stays_keeps_it(line: str, machine: Machine) -> None:
+    assert not is_empty(machine, line)
+
+
+def test_namespace_that_cannot_be_looked_into_is_not_empty(machine: Machine) -> None:
+    assert is_empty(machine, "")
+    assert not is_empty(machine, "", status=1)
+    machine.add("kubectl", "echo 'unable to retrieve the complete list of server APIs' >&2; exit 1")
+    assert empty_namespaces(KUBE, ["arc-runners"], OWNER) == []
+
+
+def test_all_kinds_but_traces_are_looked_at_in_one_call_for_each_namespace(machine: Machine) -> None:
+    cluster(machine, "")
+    assert empty_namespaces(KUBE, ["arc-runners", "arc-systems"], OWNER) == ["arc-runners", "arc-systems"]
+    kinds, *looks = machine.calls
+    assert "api-resources --namespaced --verbs=list,delete --output=name" in kinds
+    assert [look.partition("--namespace=")[2].split()[0] for look in looks] == ["arc-runners", "arc-systems"]
+    asked = looks[0].partition(" get ")[2].split()[0].split(",")
+    traces = {"endpoints", "events", "endpointslices.discovery.k8s.io", "events.events.k8s.io"}
+    assert set(asked) == set(KINDS.split()) - traces - {"leases.coordination.k8s.io"}
+    assert "json" not in looks[0]
