@@ -73,9 +73,9 @@ def unregistered() -> Resources:
     return whole(scale_sets=(scale_set(registered=False, phase="Pending"),), pods=whole().pods[1:], runners=())
 
 
-def wait(kube: FakeKube, *, seconds: float = 300, since: datetime = NOW) -> list[str]:
+def wait(kube: FakeKube, *, since: datetime = NOW, **options: Any) -> list[str]:
     said: list[str] = []
-    wait_until_ready(kube, SET, since=since, on_state=said.append, seconds=seconds)  # type: ignore[arg-type]
+    wait_until_ready(kube, SET, since=since, on_state=said.append, **options)  # type: ignore[arg-type]
     return said
 
 
@@ -208,6 +208,53 @@ def test_runner_whose_image_cannot_be_pulled_is_told(clock: Clock) -> None:
     with pytest.raises(UserError, match="A runner does not start") as error:
         wait(FakeKube(clock, {0: lambda: whole(runners=(stuck,))}))
     assert "ImagePullBackOff" in error.value.why
+    assert clock.now < 40
+
+
+NO_ROOM = "not scheduled: 0/3 nodes are available: 3 Insufficient memory."
+
+
+def stuck(*details: str) -> Callable[[], Resources]:
+    """Runners that do not start, each for such a reason."""
+    found = tuple(runner(f"r{number}", phase="Pending", message=detail) for number, detail in enumerate(details))
+    return lambda: whole(runners=found)
+
+
+def test_runner_waits_for_a_node_that_comes(clock: Clock) -> None:
+    wait(FakeKube(clock, {0: stuck(NO_ROOM), 200: whole}), nodes_may_come=True)
+    assert clock.now >= 200
+
+
+def test_controller_waits_for_a_node_that_comes(clock: Clock) -> None:
+    conditions = [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}]
+    pending = {**whole().pods[1], "status": {"conditions": conditions}}
+    kube = FakeKube(clock, {0: lambda: whole(deployments=({**CONTROLLER, "status": {}},), pods=(pending,)), 200: whole})
+    wait(kube, nodes_may_come=True)
+    clock.now = 0
+    with pytest.raises(UserError, match="The controller does not start") as error:
+        wait(kube)
+    assert "0/3 nodes" in error.value.why
+    assert clock.now < 40
+
+
+def test_node_that_never_comes_is_told_at_the_end(clock: Clock) -> None:
+    with pytest.raises(UserError) as error:
+        wait(FakeKube(clock, {0: stuck(NO_ROOM)}), nodes_may_come=True)
+    assert "Insufficient memory" in error.value.why
+    assert 295 < clock.now < 310
+
+
+def test_runner_without_room_is_told_soon_where_no_node_comes(clock: Clock) -> None:
+    with pytest.raises(UserError, match="A runner does not start") as error:
+        wait(FakeKube(clock, {0: stuck(NO_ROOM)}))
+    assert "Insufficient memory" in error.value.why
+    assert clock.now < 40
+
+
+def test_image_that_cannot_be_pulled_is_not_waited_for_beside_one_without_room(clock: Clock) -> None:
+    with pytest.raises(UserError, match="A runner does not start") as error:
+        wait(FakeKube(clock, {0: stuck(NO_ROOM, "runner: ErrImagePull not found")}), nodes_may_come=True)
+    assert "ErrImagePull" in error.value.why
     assert clock.now < 40
 
 

@@ -98,7 +98,13 @@ def _status(arguments: argparse.Namespace) -> int:
     with proxied(kube) as kube:
         if arguments.wait:
             with Steps() as steps, steps.step("Waiting for the runners") as step:
-                state = wait_until_ready(kube, settings.name, since=datetime.now(UTC), on_state=step.note)
+                state = wait_until_ready(
+                    kube,
+                    settings.name,
+                    since=datetime.now(UTC),
+                    on_state=step.note,
+                    nodes_may_come=isinstance(cluster, ExistingCluster),
+                )
             errors: list[str] = []  # with one it would not have ended
         else:
             state, errors = look(kube, settings.name)

@@ -126,7 +126,14 @@ def _install(
         with steps.step("Waiting for GitHub, the listener and the first runner") as step:
             # The old listener may run on with the old credentials for a while.
             settle = _SETTLE_SECONDS if _RESTART_TASK in recap.changed_tasks else 0
-            state = wait_until_ready(kube, settings.name, since=since, on_state=step.note, settle=settle)
+            state = wait_until_ready(
+                kube,
+                settings.name,
+                since=since,
+                on_state=step.note,
+                settle=settle,
+                nodes_may_come=isinstance(cluster, ExistingCluster),
+            )
     return Installed(state, recap.changed)
 
 

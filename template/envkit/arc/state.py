@@ -33,6 +33,9 @@ SCALE_SET_ID = "runner-scale-set-id"
 
 _VERSION = "app.kubernetes.io/version"
 
+NOT_SCHEDULED = "not scheduled:"
+"""How it begins what is wrong with a pod that waits for a node with room."""
+
 _LAST_LINES = 3
 _LAST_CHARACTERS = 300
 """How much of what a failed container printed last is shown."""
@@ -213,7 +216,7 @@ def pod_problem(pod: Resource) -> str:
             return f"{container['name']}: {what}{f': {words}' if words else ''}"
     for condition in status(pod).get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return f"not scheduled: {condition.get('message', '')}"
+            return f"{NOT_SCHEDULED} {condition.get('message', '')}"
     return ""
 
 

@@ -10,7 +10,7 @@ from envkit.arc.causes import RAISE_BASE, Cause, error_lines, find_cause
 from envkit.arc.kube import Kube
 from envkit.arc.listener import with_session
 from envkit.arc.settings import RUNNERS_NAMESPACE
-from envkit.arc.state import ArcState, assess
+from envkit.arc.state import NOT_SCHEDULED, ArcState, assess
 from envkit.errors import CommandFailedError, UserError
 from envkit.paths import just_command
 
@@ -24,7 +24,10 @@ _PASSING_SECONDS = 60.0
 """After this long what may pass by itself, GitHub's trouble for one, is reported all the same."""
 
 _PULL_SECONDS = 30.0
-"""A pod that cannot pull its image gets this long: the kubelet tries again by itself."""
+"""A pod that cannot pull its image gets this long: the kubelet tries again by itself.
+
+One for which there is no room too, where the nodes are those that there will be.
+"""
 
 
 def wait_until_ready(
@@ -35,6 +38,7 @@ def wait_until_ready(
     on_state: Callable[[str], None],
     seconds: float = 300,
     settle: float = 0,
+    nodes_may_come: bool = False,
 ) -> ArcState:
     """Waits until jobs would be run: GitHub knows the scale set and has let the listener in, the first runner is idle.
 
@@ -45,11 +49,12 @@ def wait_until_ready(
         on_state: Gets a few words about what is being waited for, when they change.
         seconds: How long to wait where no cause of a failure is seen.
         settle: How long all has to be well before it counts; for changes that show only when GitHub is asked again.
+        nodes_may_come: The cluster may add a node for a pod that finds no room, which takes minutes.
 
     Raises:
         UserError: It will not come about; says the likely cause and what helps.
     """
-    watch = _Watch(kube, since, settles=settle > 0)
+    watch = _Watch(kube, since, settles=settle > 0, scheduling=seconds if nodes_may_come else _PULL_SECONDS)
     deadline = time.monotonic() + seconds
     well_since: float | None = None
     while True:
@@ -85,8 +90,9 @@ class ScaleSetLostError(UserError):
 class _Watch:
     """Looks for the cause of a failure, and remembers since when it is seen."""
 
-    def __init__(self, kube: Kube, since: datetime, *, settles: bool) -> None:
+    def __init__(self, kube: Kube, since: datetime, *, settles: bool, scheduling: float) -> None:
         self._kube = kube
+        self._scheduling = scheduling
         self._settles = settles
         self._since = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._first_seen: dict[str, float] = {}
@@ -99,19 +105,19 @@ class _Watch:
             raise outdated(state)
         if not state.controller.running:
             where = f"kubectl -n {self._kube.controllers} describe pods"
-            self._after(state.controller.detail, _PULL_SECONDS, "The controller does not start.", where)
+            self._after(state.controller.detail, "The controller does not start.", where)
             return
         cause = self._cause(state)
         if cause and self._stands(cause.what, _PASSING_SECONDS if cause.passing else _SETTLING):
             raise _failed(cause)
         if state.ready:
-            problem = next((runner.detail for runner in state.runners if runner.detail), "")
             where = f"kubectl -n {RUNNERS_NAMESPACE} get events"
-            self._after(problem, _PULL_SECONDS, "A runner does not start.", where)
+            self._after(_runners_problem(state), "A runner does not start.", where)
 
     def timed_out(self, state: ArcState, seconds: float) -> UserError:
         """The error where time is up and no cause was seen."""
-        lines = error_lines(self._lines(state)) or [f"{_waiting_for(state)}."]
+        problem = state.controller.detail or state.listener.detail or _runners_problem(state)
+        lines = error_lines(self._lines(state)) or [problem or f"{_waiting_for(state)}."]
         return UserError(
             f"The runners are not ready after {seconds:.0f} s.",
             "\n".join(lines),
@@ -135,7 +141,8 @@ class _Watch:
             for line in self._kube.log(namespace=self._kube.controllers, target=pod, since=self._since)
         ]
 
-    def _after(self, problem: str, seconds: float, what: str, next_step: str) -> None:
+    def _after(self, problem: str, what: str, next_step: str) -> None:
+        seconds = self._scheduling if problem.startswith(NOT_SCHEDULED) else _PULL_SECONDS
         kind = problem.partition(" ")[0] + problem.partition(":")[2].split(" ", 2)[:2][-1] if problem else ""
         if problem and self._stands(kind, seconds):
             raise UserError(what, problem, next_step)
@@ -158,6 +165,12 @@ def outdated(state: ArcState) -> UserError:
 def _failed(cause: Cause) -> UserError:
     kind = ScaleSetLostError if cause.lost else UserError
     return kind("GitHub and the runners do not come together.", f"{cause.what}\n{cause.line}", cause.next_step)
+
+
+def _runners_problem(state: ArcState) -> str:
+    """What is wrong with a runner; that one waits for room is told where nothing worse is."""
+    problems = [runner.detail for runner in state.runners if runner.detail]
+    return min(problems, key=lambda problem: problem.startswith(NOT_SCHEDULED), default="")
 
 
 def _waiting_for(state: ArcState) -> str:
