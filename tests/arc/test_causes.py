@@ -24,6 +24,11 @@ def in_zap(url: str, status: str) -> str:
     )
 
 
+def through_proxy(error: str) -> str:
+    """A line about a request that has not got as far as GitHub."""
+    return f'level=ERROR msg="Reconciler error" error="Post \\"{_HOST}/app/installations/2/access_tokens\\": {error}"'
+
+
 @pytest.mark.parametrize("line", [refused, in_zap])
 @pytest.mark.parametrize(
     ("url", "status", "told"),
@@ -75,12 +80,45 @@ def test_trouble_of_githubs_may_pass(status: str) -> None:
         ('level=ERROR error="x509: certificate signed by unknown authority"', "does not trust GitHub's certificate"),
         ('level=ERROR error="dial tcp: lookup api.github.com: no such host"', "no host name"),
         ('level=ERROR error="dial tcp 1.2.3.4:443: connect: connection refused"', "does not answer"),
+        (through_proxy("Proxy Authentication Required"), "wants a user name and a password"),
+        (refused(f"{_HOST}/x/access_tokens", "407 Proxy Authentication Required"), "wants a user name and a password"),
+        (through_proxy("proxyconnect tcp: dial tcp 10.0.0.1:3128: connect: connection refused"), "reach the proxy"),
+        (through_proxy("proxyconnect tcp: dial tcp: lookup proxy on 10.43.0.10:53: no such host"), "reach the proxy"),
+        (through_proxy("proxyconnect tcp: dial tcp 10.0.0.1:3128: i/o timeout"), "reach the proxy"),
+        (through_proxy("proxyconnect tcp: tls: failed to verify certificate: x509: unknown"), "that of a proxy"),
+        (through_proxy("tls: failed to verify certificate: x509: certificate signed by unknown"), "does not trust"),
     ],
 )
 def test_other_lines_that_tell_a_cause(line: str, told: str) -> None:
     cause = find_cause([line])
     assert cause
     assert told in cause.what
+
+
+@pytest.mark.parametrize(
+    ("error", "remedies"),
+    [
+        ("Proxy Authentication Required", ["HTTPS_PROXY in .env", "USER:PASSWORD@HOST:PORT"]),
+        ("proxyconnect tcp: dial tcp 10.0.0.1:3128: connect: connection refused", ["HTTPS_PROXY in .env"]),
+        ("x509: certificate signed by unknown authority", ["ca-bundle.pem", "GITHUB_CA_FILE"]),
+        ("dial tcp: lookup api.github.com: no such host", ["HTTPS_PROXY in .env"]),
+    ],
+)
+def test_what_stands_between_the_cluster_and_github_has_its_remedy(error: str, remedies: list[str]) -> None:
+    cause = find_cause([through_proxy(error)])
+    assert cause
+    assert [remedy for remedy in remedies if remedy not in cause.next_step] == []
+    assert "install-arc" in cause.next_step
+    assert "githubstatus" not in cause.next_step
+
+
+def test_proxy_that_does_not_answer_may_be_starting() -> None:
+    refusal = "dial tcp 10.0.0.1:3128: connect: connection refused"
+    causes = [
+        find_cause([through_proxy(error)])
+        for error in (f"proxyconnect tcp: {refusal}", "Proxy Authentication Required")
+    ]
+    assert [cause and cause.passing for cause in causes] == [True, False]
 
 
 def test_newest_line_decides() -> None:

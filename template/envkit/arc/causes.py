@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from envkit.paths import just_command
 
@@ -118,16 +118,24 @@ _TEXTS: tuple[tuple[str, str, str], ...] = (
         RAISE_BASE + " {just} build-runner",
     ),
     (
+        r"Proxy Authentication Required",
+        "The proxy wants a user name and a password, or does not take those that it gets.",
+        "Correct HTTPS_PROXY in .env: http://USER:PASSWORD@HOST:PORT, with %40 for @, %3A for : and so on",
+    ),
+    (
         r"x509: |certificate signed by unknown authority|tls: failed to verify",
-        "The cluster does not trust GitHub's certificate.",
-        "Name the authority's certificates: GITHUB_CA_FILE in .env",
+        "The cluster does not trust GitHub's certificate, or that of a proxy in between.",
+        "Put the company's authorities into ca-bundle.pem; a GitHub Enterprise Server's own: GITHUB_CA_FILE in .env",
     ),
     (
         r"no such host|server misbehaving",
         "Pods find no host name of GitHub's.",
-        "Check the network and {just} status; behind a proxy, set proxy in helm/arc-runners.yaml",
+        "Check the network and {just} status; behind a proxy, set HTTPS_PROXY in .env",
     ),
 )
+
+_NO_PROXY = re.compile(r"proxyconnect tcp: (?!tls: failed to verify|x509: )")
+"""How programs made with Go tell that they do not reach the proxy; with a certificate it has been reached."""
 
 _PASSING_TEXTS = re.compile(r"connection refused|i/o timeout|Client\.Timeout|EOF|connection reset|giving up after")
 
@@ -158,6 +166,10 @@ def _cause(line: str) -> Cause | None:
     refusal = _REQUEST.search(line)
     if refusal and (cause := _refused(refusal["url"], refusal["status"], line)):
         return cause
+    if _NO_PROXY.search(line) and _is_error(line):
+        what = "The cluster does not reach the proxy: its address is wrong, or it does not run."
+        step = "Check HTTPS_PROXY in .env; `localhost` is each container itself there"
+        return replace(_told(what, step, line), passing=True)
     for pattern, what, next_step in _TEXTS:
         if re.search(pattern, line):
             return _told(what, next_step, line)
