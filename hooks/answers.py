@@ -16,6 +16,7 @@ import argparse
 import difflib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -244,6 +245,11 @@ MirrorAddress = Annotated[
     Text,
 ]
 
+MIRROR_ADDRESSES = ("download_mirror", "python_index", "npm_registry", "apt_mirror")
+"""The answers that are of this kind."""
+
+_LOGIN = re.compile(r"//[^/@]*@")
+
 DevContainerFile = Annotated[
     str,
     Field(
@@ -457,7 +463,10 @@ def _problem(error: Mapping[str, Any]) -> Problem:
     if choices:
         return Problem((key,), f"{key}: {_shown(value)} was given.{_nearest(str(value), choices)}")
     allowed = Answers.model_fields[key].description
-    return Problem((key,), f"{key}: {_shown(value)} was given; allowed is {allowed}.{_quoting_hint(key, value)}")
+    return Problem(
+        (key,),
+        f"{key}: {_shown(value)} was given; allowed is {allowed}.{_quoting_hint(key, value)}{_login_hint(key, value)}",
+    )
 
 
 def _nearest(word: str, candidates: Iterable[str]) -> str:
@@ -472,12 +481,22 @@ def _quoting_hint(key: str, value: object) -> str:
     return " Put it in quotes to have it read as text." if is_text and isinstance(value, bool | float) else ""
 
 
+def _login_hint(key: str, value: object) -> str:
+    """Where user name and password of a mirror belong: an answer is in Git, and in what builds leave behind."""
+    if "@" not in str(value) or key not in MIRROR_ADDRESSES:
+        return ""
+    return (
+        " User name and password belong into ~/.netrc, which pip and uv read, or ~/.npmrc; other mirrors have to be"
+        " readable without."
+    )
+
+
 def _shown(value: object) -> str:
     if value is None or value == "":
         return "nothing"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return json.dumps(value, default=str, ensure_ascii=False)
+    return _LOGIN.sub("//***@", json.dumps(value, default=str, ensure_ascii=False))
 
 
 def listed(found: Iterable[Problem]) -> str:

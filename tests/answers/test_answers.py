@@ -129,6 +129,19 @@ def test_every_problem_is_reported_at_once() -> None:
     ]
 
 
+@pytest.mark.parametrize("key", ["download_mirror", "python_index", "npm_registry", "apt_mirror"])
+def test_password_in_a_mirror_s_address_is_refused_and_not_shown(
+    key: str, plain_template: Path, tmp_path: Path
+) -> None:
+    answers = {key: "https://me:hunter2@mirror.example.com/x"}
+    (sentence,) = sentences(**answers)
+    assert "~/.netrc" in sentence
+    assert "hunter2" not in sentence
+    with pytest.raises(ValueError, match=r"~/\.netrc"):
+        run_copy(str(plain_template), tmp_path / "env", answers, defaults=True, quiet=True, pretend=True, unsafe=True)
+    assert "~/.netrc" not in sentences(**{key: "mirror.example.com"})[0]
+
+
 def test_a_bad_name_is_not_reported_again_for_the_names_made_from_it() -> None:
     assert [problem.keys for problem in problems({"project": "Bad Name"})] == [("project",)]
 

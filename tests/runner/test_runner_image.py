@@ -476,6 +476,34 @@ def test_the_mirror_of_this_machine_s_own_downloads_serves_the_image_too(
     assert not any("MIRROR" in word for word in command(repository))
 
 
+@pytest.mark.parametrize(
+    "address", ["https://me:hunter2@mirror.example/x", "http://hunter2@mirror.example", "me:hunter2@mirror"]
+)
+@pytest.mark.parametrize("variable", ["RUNNER_MIRROR", "RUNNER_APT_MIRROR", "ENVKIT_DOWNLOAD_MIRROR"])
+def test_mirror_with_a_password_is_refused_before_anything_is_fetched(
+    variable: str, address: str, build: Build, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, address)
+
+    with pytest.raises(UserError, match=variable) as error:
+        build()
+
+    assert "HTTPS_PROXY of .env" in error.value.why
+    assert "build-runner" in error.value.next_step
+    assert "hunter2" not in str(error.value)
+    assert machine.calls == []
+
+
+def test_mirror_of_the_environment_with_a_password_is_refused_by_its_key(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_image, "read_mirrors", lambda: Mirrors(apt="https://me:hunter2@mirror.example/apt"))
+    with pytest.raises(UserError, match=r"apt in the table \[mirrors\] of environment.toml"):
+        command(repository)
+    monkeypatch.setenv("RUNNER_APT_MIRROR", "https://mirror.example/a@b")
+    assert "--build-arg=RUNNER_APT_MIRROR=https://mirror.example/a@b" in command(repository)
+
+
 def test_a_proxy_s_password_is_not_in_the_command(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://me:hunter2@proxy.example:3128")
 

@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 from envkit.cluster import Cluster
 from envkit.corporate_network import is_loopback, read_own_ca_bundle
 from envkit.environment import Environment
-from envkit.errors import CommandFailedError
+from envkit.errors import CommandFailedError, UserError
 from envkit.images import push_command
-from envkit.mirrors import read_mirrors, split_host
+from envkit.mirrors import DOWNLOAD_VARIABLE, read_mirrors, split_host
 from envkit.paths import ROOT, just_command
 from envkit.process import capture, find_tool, stream
 from envkit.progress import Steps
@@ -136,6 +136,7 @@ def build_and_push(
     build = not images.has(image.name, image.tag)
     if build:
         require_known_sums(image.pins, image.arch)
+        _mirrors()  # before npm fetches anything
         chosen = builder or ("buildah" if find_tool("buildah") else "docker")
         _pack_npm_tools(image, runner_folder(root), steps)
         _write_authorities(root)
@@ -277,15 +278,38 @@ def _build(builder: Builder, image: RunnerImage, reference: str, folder: Path, n
 
 def _build_environment() -> dict[str, str]:
     """Mirrors and proxies of this machine; some programs know the variables in capitals only, others in small ones."""
-    found = {name: os.environ[name] for name in _MIRRORS if os.environ.get(name)}
-    mirrors = read_mirrors()
-    for name, shared in zip(_MIRRORS, (mirrors.downloads, mirrors.apt), strict=True):
-        if shared.startswith(("https://", "http://")):  # a folder of this machine is not to be seen from a build
-            found.setdefault(name, shared)
+    found = _mirrors()
     for name in _PROXIES:
         value = os.environ.get(name) or os.environ.get(name.lower())
         if value:
             found |= {name: value, name.lower(): value}
+    return found
+
+
+def _mirrors() -> dict[str, str]:
+    """The mirrors of the build, by the names of its arguments.
+
+    Raises UserError where one holds a password: whoever has the image can read its arguments, and whoever is on this
+    machine the command.
+    """
+    mirrors, found = read_mirrors(), {}
+    table = "in the table [mirrors] of environment.toml"
+    downloads = DOWNLOAD_VARIABLE if os.environ.get(DOWNLOAD_VARIABLE) else f"downloads {table}"
+    for name, shared, source in zip(
+        _MIRRORS, (mirrors.downloads, mirrors.apt), (downloads, f"apt {table}"), strict=True
+    ):
+        own = os.environ.get(name)
+        address = own or shared
+        if "@" in address.rpartition("://")[2].partition("/")[0]:
+            raise UserError(
+                f"{name if own else source} has a user name or a password before its host.",
+                "It would be in the command and in the image's history. The mirror has to be readable without one."
+                " A proxy's password belongs into HTTPS_PROXY of .env, from where it goes into neither.",
+                f"{name}=https://HOST/PATH {just_command()} build-runner   (an address without user name and password)",
+            )
+        # A folder of this machine is not to be seen from a build.
+        if own or shared.startswith(("https://", "http://")):
+            found[name] = address
     return found
 
 
