@@ -147,6 +147,21 @@ def test_short_way_to_the_runners_leaves_out_only_what_the_playbook_has_ruled_ou
         assert ruled_out & set(re.findall(r"arc_runners_(\w+)", f"{task.get('when')} {task.get('loop')}")), task["name"]
 
 
+def test_whatever_has_to_go_before_the_installation_is_looked_at() -> None:
+    (included,) = (
+        task["when"]
+        for play in yaml.safe_load((ANSIBLE / "install-arc.yml").read_text())
+        for task in play["tasks"]
+        if task["name"] == "Remove what cannot stay"
+    )
+    facts = [
+        re.findall(r"arc_preflight_facts\.(\w+)", task["when"])
+        for task in tasks_of(ANSIBLE / "tasks/remove_before_install.yml")
+    ]
+    assert [*facts] == [["unfinished"], ["lost"], ["remove"]]
+    assert [fact for found in facts for fact in found if f"arc_preflight_facts.{fact}" not in included] == []
+
+
 def test_task_that_changes_credentials_goes_by_the_name_that_is_looked_for() -> None:
     assert _RESTART_TASK in [task["name"] for task in tasks_of(ANSIBLE / "roles/arc_runners/tasks/restart.yml")]
 
@@ -155,7 +170,14 @@ def test_what_handles_credentials_prints_nothing() -> None:
     for path in _TASKS:
         for task in tasks_of(path):
             text = json.dumps(task)
-            signs = ("private_key", '"Secret"', "arc_delete_protected }}", "arc-secrets", "arc_runners_others.")
+            signs = (
+                "private_key",
+                '"Secret"',
+                "arc_delete_protected }}",
+                "arc-secrets",
+                "arc_runners_others.",
+                "facts.unfinished }}",
+            )
             if any(sign in text for sign in signs):
                 assert task.get("no_log") is True, task["name"]
 

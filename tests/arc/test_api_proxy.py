@@ -32,7 +32,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
         with open(f"{folder}/asked", "a") as asked:
-            print(self.path, self.headers["Host"], file=asked)
+            print(self.path, self.headers["Host"], *filter(None, [self.headers["Accept"]]), file=asked)
         status, text = json.load(open(f"{folder}/answers")).get(self.path, (404, "no such page"))
         self.send_response(status)
         self.send_header("Content-Length", str(len(text.encode())))
@@ -183,6 +183,29 @@ def test_the_log_of_a_pod(kube: Kube, answers: Answers) -> None:
     assert log(target="listener", lines=5, container="main") == ["main"]
     assert log(target="starting") == []
     assert log(target="gone") == []
+
+
+def test_leftovers_are_asked_of_it_without_their_content(kube: Kube, answers: Answers, machine: Machine) -> None:
+    secrets = (
+        "/api/v1/namespaces/arc-systems/secrets?labelSelector=owner%3Dhelm%2Cstatus+in+%28"
+        "pending-install%2Cpending-upgrade%2Cpending-rollback%29"
+    )
+    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    names = ("things.example.com", "ephemeralrunners.actions.github.com")
+    listed = {secrets: ["sh.helm.release.v1.arc.v1"], definitions: names}
+    answers(
+        {
+            path: (200, json.dumps({"items": [{"metadata": {"name": each}} for each in found]}))
+            for path, found in listed.items()
+        }
+    )
+    assert [item["metadata"]["name"] for item in kube.unfinished("arc-systems")] == ["sh.helm.release.v1.arc.v1"]
+    assert kube.definitions() == ["ephemeralrunners.actions.github.com"]
+    assert len(machine.calls) == 1
+    assert all("as=PartialObjectMetadataList" in line for line in asked(machine))
+    answers({secrets: (403, "secrets is forbidden")})
+    machine.add("kubectl", "echo 'sh.helm.release.v1.arc.v2   arc   2026-11-28T00:00:00Z'")
+    assert [item["metadata"]["name"] for item in kube.unfinished("arc-systems")] == ["sh.helm.release.v1.arc.v2"]
 
 
 def _look(kube: Kube) -> tuple[list[str], list[str]]:

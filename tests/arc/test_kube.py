@@ -35,3 +35,20 @@ def test_protection_is_looked_for_by_label_and_not_by_how_a_name_begins(machine:
     assert "--selector=actions.github.com/scale-set-name in (mine,shop-runners)," in some
     assert some.endswith("actions.github.com/scale-set-namespace=arc-runners")
     assert "--selector=envkit.none," in none
+
+
+def test_what_helm_has_begun_is_listed_without_its_content(machine: Machine) -> None:
+    machine.add("kubectl", "echo 'sh.helm.release.v1.arc.v1   arc   2026-11-28T00:00:00Z'")
+    (secret,) = KUBE.unfinished("arc-systems")
+    assert secret["metadata"]["labels"]["name"] == "arc"
+    assert secret["metadata"]["creationTimestamp"] == "2026-11-28T00:00:00Z"
+    assert "--selector=owner=helm,status in (pending-install,pending-upgrade,pending-rollback)" in machine.calls[0]
+    assert "json" not in machine.calls[0]
+
+
+def test_definitions_that_are_there(machine: Machine) -> None:
+    name = "ephemeralrunners.actions.github.com"
+    machine.add("kubectl", f"echo customresourcedefinition.apiextensions.k8s.io/{name}")
+    assert KUBE.definitions() == [name]
+    machine.add("kubectl", "true")
+    assert KUBE.definitions() == []

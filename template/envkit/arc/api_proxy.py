@@ -15,7 +15,7 @@ from threading import Lock
 from typing import ClassVar
 from urllib.parse import quote, urlencode
 
-from envkit.arc.kube import CONTROLLER_SELECTOR, RUNNER_GROUP, Kube, Resource, Resources
+from envkit.arc.kube import CONTROLLER_SELECTOR, DEFINITIONS, RUNNER_GROUP, UNFINISHED, Kube, Resource, Resources, name
 from envkit.arc.settings import RUNNERS_NAMESPACE
 from envkit.errors import CommandFailedError
 from envkit.paths import just_command
@@ -28,6 +28,10 @@ _PAUSE = 0.02
 
 _GROUP = f"/apis/{RUNNER_GROUP}/v1alpha1"
 """Where all kinds of ARC are, from its first release on."""
+
+
+_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 @contextmanager
@@ -68,11 +72,12 @@ class _Api:
             time.sleep(_PAUSE)
         return False
 
-    def text(self, path: str, query: Mapping[str, str | int] | None = None) -> str | None:
+    def text(self, path: str, query: Mapping[str, str | int] | None = None, *, accept: str = "") -> str | None:
         """What the API answers; None where there is no such thing. Raises CommandFailedError."""
         with self._lock:
             try:
-                self._connection.request("GET", f"{path}?{urlencode(query)}" if query else path)
+                url = f"{path}?{urlencode(query)}" if query else path
+                self._connection.request("GET", url, headers={"Accept": accept} if accept else {})
                 response = self._connection.getresponse()
                 content = response.read()
             except (OSError, http.client.HTTPException) as error:
@@ -84,9 +89,9 @@ class _Api:
             raise _failed(content.decode(errors="replace")[:500])
         return content.decode(errors="replace")
 
-    def document(self, path: str, query: Mapping[str, str | int] | None = None) -> Resource:
+    def document(self, path: str, query: Mapping[str, str | int] | None = None, *, accept: str = "") -> Resource:
         """The same as JSON; empty where there is no such thing. Raises CommandFailedError."""
-        text = self.text(path, query)
+        text = self.text(path, query, accept=accept)
         try:
             document = json.loads(text or "{}")
         except ValueError as error:
@@ -97,6 +102,13 @@ class _Api:
         """Resources of a kind; none where the cluster does not know it. Raises CommandFailedError."""
         # In a list, those that Kubernetes itself has do not name their kind.
         return tuple({"kind": kind, **item} for item in self.document(path, query).get("items") or ())
+
+    def metadata(self, path: str, **query: str) -> tuple[Resource, ...]:
+        """Of resources their metadata alone: not what is in a Secret, nor the megabyte of a definition.
+
+        Raises CommandFailedError.
+        """
+        return tuple(self.document(path, query, accept=_METADATA).get("items") or ())
 
 
 @dataclass(frozen=True)
@@ -123,6 +135,19 @@ class _ProxiedKube(Kube):
         if not self.api.is_up():
             return super().own_resources()
         return self._listed(f"/namespaces/{RUNNERS_NAMESPACE}", f"/namespaces/{self.controllers}")
+
+    def unfinished(self, namespace: str) -> tuple[Resource, ...]:
+        if self.api.is_up():
+            with suppress(CommandFailedError):  # kubectl says better why
+                return self.api.metadata(f"/api/v1/namespaces/{namespace}/secrets", labelSelector=UNFINISHED)
+        return super().unfinished(namespace)
+
+    def definitions(self) -> list[str]:
+        if self.api.is_up():
+            with suppress(CommandFailedError):  # the same
+                found = {name(item) for item in self.api.metadata(_DEFINITIONS)}
+                return [each for each in DEFINITIONS if each in found]
+        return super().definitions()
 
     def _listed(self, runners: str, controllers: str = "", listeners: tuple[Resource, ...] = ()) -> Resources:
         """What is there: runners and controllers in these places, or everywhere."""

@@ -12,9 +12,11 @@ from envkit.arc.ansible import is_prepared, prepare_ansible, started_playbook
 from envkit.arc.api_proxy import proxied
 from envkit.arc.causes import error_lines, find_cause
 from envkit.arc.kube import CONTROLLER_SELECTOR, Kube, Resource, Resources, kube_of, labels, name, namespace
+from envkit.arc.leftovers import Release, left_definitions, unfinished_secrets
 from envkit.arc.preflight import find_problems, refusal
 from envkit.arc.settings import (
     CONTROLLER_NAMESPACE,
+    CONTROLLER_RELEASE,
     OWNER_LABEL,
     RUNNERS_NAMESPACE,
     ArcSettings,
@@ -115,6 +117,8 @@ def _install(
             steps.say(f"The runners leave {before.scale_set.config_url} and move to {settings.config_url}.{busy}")
         elif plan["runners"]["leaving"]:
             steps.say("The runners are still being removed. They are installed anew once GitHub has let them go.")
+        for note in plan["notes"]:
+            steps.say(note)
         since = datetime.now(UTC)
         with steps.step("Installing the controller and the runners") as step:
             try:
@@ -211,7 +215,9 @@ def plan_for_ansible(cluster: Cluster, purpose: Literal["install", "delete", "em
     settings = read_arc_settings(cluster)
     if controller:
         settings = ownership.adopted(settings, controller)
-    plan, _ = _plan_install(cluster, settings, kube, verify=False, adopt=False, is_ours=controller is None)
+    plan, _ = _plan_install(
+        cluster, settings, kube, verify=False, adopt=False, is_ours=controller is None, holds_lock=False
+    )
     return {**plan, "called_by_envkit": False}
 
 
@@ -291,6 +297,7 @@ def _plan_install(
     adopt: bool,
     is_ours: bool,
     is_lost: bool = False,
+    holds_lock: bool = True,
 ) -> tuple[dict[str, Any], ArcState]:
     problems, resources = find_problems(cluster, settings, kube, verify=verify, adopt=adopt)
     if problems:
@@ -312,7 +319,20 @@ def _plan_install(
     anew = bool(parked or leaving or is_lost)
     kept = None if remove_first or anew else present
     local = settings.local
-    owned = _owned_parts(cluster, settings, kube, is_ours=is_ours)
+    claims = ownership.read_claims(kube, cluster.name) if isinstance(cluster, ExistingCluster) else None
+    owned = _owned_parts(cluster, settings, claims, is_ours=is_ours)
+    # What is removed first, Helm takes back by itself.
+    upgraded = [
+        *([(CONTROLLER_NAMESPACE, CONTROLLER_RELEASE)] if is_ours and not replace else []),
+        *([(RUNNERS_NAMESPACE, settings.name)] if not (remove_first or anew) else []),
+    ]
+    releases = [
+        Release(*where, is_ours=claims is None or ownership.has_own(claims, resources, *where)) for where in upgraded
+    ]
+    unfinished = unfinished_secrets(kube, releases, alone=holds_lock and claims is None)
+    definitions = left_definitions(kube, settings, resources, claims)
+    if definitions.remove:
+        place["delete"] = {"releases": [], "controller": False, "definitions": list(definitions.remove)}
     own = {name(item) for item in resources.scale_sets if labels(item).get(OWNER_LABEL) == cluster.name}
     others = [each for each in before.others if each in own or not isinstance(cluster, ExistingCluster)]
     return {
@@ -322,8 +342,10 @@ def _plan_install(
         "replace": replace,
         # A scale set keeps the number that its first organisation or repository has given it, and would go by it at the
         # next one. It leaves with the credentials that it came with, so before others take their place.
-        "remove": remove_first,
+        "remove": remove_first or bool(definitions.remove),
+        "unfinished": unfinished,
         "lost": settings.name if is_lost else "",
+        "notes": _notes(unfinished, definitions.note),
         "protected": kube.protected(RUNNERS_NAMESPACE, [settings.name]) if is_lost else [],
         "plain_http": settings.plain_http,
         "controller": {"chart": settings.chart("controller"), **owned["controller"]},
@@ -356,18 +378,26 @@ def _is_going(kube: Kube, wanted: str) -> bool:
     return scale_set is not None and scale_set.deleting
 
 
-def _owned_parts(cluster: Cluster, settings: ArcSettings, kube: Kube, *, is_ours: bool) -> dict[str, Any]:
+def _notes(unfinished: list[Resource], of_definitions: str) -> list[str]:
+    """What the person should know beside the steps."""
+    begun = ", ".join(name(secret).split(".")[-2] for secret in unfinished)
+    said = f"An installation was cut off: what Helm remembers of it is taken back ({begun}), and installed again."
+    return [*([said] if unfinished else []), *filter(None, [of_definitions])]
+
+
+def _owned_parts(
+    cluster: Cluster, settings: ArcSettings, claims: ownership.Claims | None, *, is_ours: bool
+) -> dict[str, Any]:
     """What bears our label in a cluster that others use, too; everything is ours in one that we made.
 
     `is_ours` says whether no other team's controller watches over the runners.
     """
     manifests = list(settings.manifests)
-    if not isinstance(cluster, ExistingCluster):
+    if claims is None:
         return {
             "controller": {"values": settings.controller_values, "install": True, "definitions": []},
             "runners": {"manifests": manifests, "namespaces": _NAMESPACES, "labels": {}, "restart": True},
         }
-    claims = ownership.read_claims(kube, cluster.name)
     return {
         "controller": {
             "values": ownership.marked(dict(settings.controller_values), cluster.name),

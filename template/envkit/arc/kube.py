@@ -32,6 +32,12 @@ SCALE_SET_NAME = f"{RUNNER_GROUP}/scale-set-name"
 SCALE_SET_NAMESPACE = f"{RUNNER_GROUP}/scale-set-namespace"
 """Labels of all that belongs to a scale set: its name and where it is, also of its listener, which is elsewhere."""
 
+DEFINITIONS = tuple(sorted((LISTENERS, SCALE_SETS, RUNNERS, RUNNER_SETS)))
+"""The names of the resource definitions, which are those of their kinds."""
+
+UNFINISHED = "owner=helm,status in (pending-install,pending-upgrade,pending-rollback)"
+"""Label selector of the Secrets of Helm's releases whose installation has not come to its end."""
+
 _PROTECTION = f"{RUNNER_GROUP}/cleanup-protection"
 
 Resource = dict[str, Any]
@@ -166,6 +172,25 @@ class Kube:
             next_step=f"{just_command()} status",
         )
         return text.split()
+
+    def unfinished(self, namespace: str) -> tuple[Resource, ...]:
+        """The Secrets of Helm's unfinished releases in a namespace, without what they hold.
+
+        Raises CommandFailedError.
+        """
+        columns = "custom-columns=N:.metadata.name,R:.metadata.labels.name,T:.metadata.creationTimestamp"
+        selector = f"--selector={UNFINISHED}"
+        text = self.run("get", "secrets", f"--namespace={namespace}", "--no-headers", selector, f"--output={columns}")
+        return tuple(
+            {"metadata": {"name": secret, "labels": {"name": release}, "creationTimestamp": time}}
+            for secret, release, time in map(str.split, text.splitlines())
+        )
+
+    def definitions(self) -> list[str]:
+        """Those of the resource definitions that are there. Raises CommandFailedError."""
+        kind = "customresourcedefinitions.apiextensions.k8s.io"
+        names = self.run("get", kind, "--ignore-not-found", "--output=name", *DEFINITIONS)
+        return [each for each in DEFINITIONS if each in {line.rpartition("/")[2] for line in names.split()}]
 
     def protected(self, namespace: str, names: Sequence[str] | None = None) -> list[Resource]:
         """Changes that free what the charts have put a finalizer on, which otherwise only the controller takes off.

@@ -12,6 +12,7 @@ from typing import Any
 
 from envkit.arc.kube import (
     CONTROLLER_SELECTOR,
+    DEFINITIONS,
     Kube,
     Resource,
     Resources,
@@ -24,12 +25,6 @@ from envkit.arc.settings import CONTROLLER_NAMESPACE, OWNER_LABEL, RUNNERS_NAMES
 from envkit.paths import just_command
 
 _LEVEL = "pod-security.kubernetes.io/enforce"
-_DEFINITIONS = (
-    "autoscalinglisteners.actions.github.com",
-    "autoscalingrunnersets.actions.github.com",
-    "ephemeralrunners.actions.github.com",
-    "ephemeralrunnersets.actions.github.com",
-)
 _OBJECTS = ("arc-github", "arc-proxy", "arc-proxy-http", "arc-proxy-https", "arc-registries", "github-ca")
 
 
@@ -82,7 +77,7 @@ def read_claims(kube: Kube, owner: str) -> Claims:
     return Claims(
         owner,
         found("namespaces", only=(CONTROLLER_NAMESPACE, RUNNERS_NAMESPACE)),
-        found("customresourcedefinitions.apiextensions.k8s.io", only=_DEFINITIONS),
+        found("customresourcedefinitions.apiextensions.k8s.io", only=DEFINITIONS),
         found("secrets,configmaps", f"--namespace={RUNNERS_NAMESPACE}", only=_OBJECTS),
     )
 
@@ -95,6 +90,13 @@ def foreign_controllers(resources: Resources, owner: str) -> list[Resource]:
 def has_own_scale_set(resources: Resources, owner: str) -> bool:
     """Whether a scale set of ours is there."""
     return any(labels(item).get(OWNER_LABEL) == owner for item in resources.scale_sets)
+
+
+def has_own(claims: Claims, resources: Resources, where: str, release: str) -> bool:
+    """Whether a release of Helm's in a namespace is ours: by the namespace, or by what is there of it."""
+    of_it = [item for item in resources.deployments if namespace(item) == where]
+    of_it += [item for item in resources.scale_sets if (namespace(item), name(item)) == (where, release)]
+    return claims.is_ours(claims.namespaces.get(where, {})) or any(claims.is_ours(labels(item)) for item in of_it)
 
 
 def kube_with_controller(kube: Kube, owner: str) -> tuple[Kube, Resource | None]:
@@ -215,7 +217,7 @@ def removal(claims: Claims, resources: Resources, releases: Sequence[str]) -> di
     ]
     return {
         "controller": is_ours and not is_used,
-        "definitions": [] if is_used else _definitions(own_definitions),
+        "definitions": [] if is_used else definitions_of(own_definitions),
         "objects": objects,
         "namespaces": claims.own_namespaces(),
         "only_empty": True,
@@ -225,17 +227,18 @@ def removal(claims: Claims, resources: Resources, releases: Sequence[str]) -> di
 
 def all_definitions() -> list[dict[str, Any]]:
     """The resource definitions of Actions Runner Controller."""
-    return _definitions(_DEFINITIONS)
+    return definitions_of(DEFINITIONS)
+
+
+def definitions_of(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Resource definitions by their names, for a removal."""
+    kind = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition"}
+    return [{**kind, "metadata": {"name": each}} for each in names]
 
 
 def _path(label: str) -> str:
     """Where a label stands, as kubectl's columns have it."""
     return ".metadata.labels." + label.replace(".", r"\.")
-
-
-def _definitions(names: Sequence[str]) -> list[dict[str, Any]]:
-    kind = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition"}
-    return [{**kind, "metadata": {"name": each}} for each in names]
 
 
 def _watched(controller: Resource) -> str:

@@ -1,0 +1,143 @@
+"""What an installation that was cut off, or removed by hand, has left behind, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from envkit.arc.kube import Kube, Resource, Resources, labels, name
+from envkit.arc.settings import ArcSettings
+from envkit.errors import CommandFailedError, UserError
+from envkit.existing.ownership import Claims, definitions_of
+from envkit.paths import just_command
+
+_HELM_SECONDS = 300
+"""What is older has been cut off: Helm itself waits no longer than this for anything, unless it is told to."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release of Helm's that is to be installed.
+
+    Attributes:
+        namespace: Where.
+        name: Its name.
+        is_ours: Whether what is there of it is this environment's.
+    """
+
+    namespace: str
+    name: str
+    is_ours: bool = True
+
+
+def unfinished_secrets(
+    kube: Kube, releases: Sequence[Release], *, alone: bool, now: datetime | None = None
+) -> list[Resource]:
+    """The Secrets by which Helm remembers that it has begun with a release; as long as one is there, it does nothing.
+
+    Without it the revision before counts again, or the release is installed once more over what is there of it, which
+    Helm knows for its own.
+
+    Args:
+        kube: The cluster.
+        releases: What is to be installed.
+        alone: Nobody else can be at it, because the cluster is of this machine, and its lock is held.
+        now: The time.
+
+    Raises:
+        UserError: It is not ours, or somebody may be at it; says what helps.
+    """
+    found: list[Resource] = []
+    for release in releases:
+        for secret in _unfinished(kube, release):
+            seconds = ((now or datetime.now(UTC)) - _time(secret)).total_seconds()
+            if not release.is_ours:
+                raise _not_ours(kube, release)
+            if not alone and seconds < _HELM_SECONDS:
+                raise _at_it(release, seconds)
+            metadata = {"name": name(secret), "namespace": release.namespace}
+            found.append({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})
+    return found
+
+
+def _unfinished(kube: Kube, release: Release) -> list[Resource]:
+    try:
+        secrets = kube.unfinished(release.namespace)
+    except CommandFailedError:  # Helm will say so too, and better why
+        return []
+    return [secret for secret in secrets if labels(secret).get("name") == release.name]
+
+
+def _not_ours(kube: Kube, release: Release) -> UserError:
+    return UserError(
+        f"Helm has begun to install {release.name} in {release.namespace}, and has not ended.",
+        "It is not known to be this environment's. As long as it is so, nobody can install it.",
+        f"helm --kube-context '{kube.context}' uninstall {release.name} --namespace {release.namespace}"
+        f"   (ask its owners first), then: {just_command()} install-arc",
+    )
+
+
+def _at_it(release: Release, seconds: float) -> UserError:
+    just, age = just_command(), max(int(seconds), 0)
+    return UserError(
+        f"Helm has begun to install {release.name} in {release.namespace} {age} s ago, and has not ended.",
+        "Somebody else may be at it, or it was cut off.",
+        f"{just} install-arc   (in {_HELM_SECONDS - age} s: then it counts as cut off, and is put right)\n"
+        f"or, if you know that nobody is: {just} delete-arc && {just} install-arc",
+    )
+
+
+def _time(secret: Resource) -> datetime:
+    return datetime.fromisoformat(secret["metadata"]["creationTimestamp"])
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """What becomes of resource definitions that are there without a controller.
+
+    Attributes:
+        remove: Those that go, because the controller's chart then brings its own.
+        note: What the person should know of those that stay; empty where there are none.
+    """
+
+    remove: tuple[dict[str, Any], ...] = ()
+    note: str = ""
+
+
+def left_definitions(kube: Kube, settings: ArcSettings, resources: Resources, claims: Claims | None) -> Definitions:
+    """Helm leaves definitions when it uninstalls a chart, and as they are when it installs one: they may be older.
+
+    Args:
+        kube: The cluster.
+        settings: What is to be installed.
+        resources: What is in the cluster.
+        claims: Who has what; None where the cluster is this environment's.
+
+    Raises:
+        CommandFailedError: The API does not answer.
+    """
+    if resources.deployments:
+        return Definitions()
+    names = kube.definitions() if claims is None else list(claims.definitions)
+    if not names:
+        return Definitions()
+    are_ours = claims is None or all(map(claims.is_ours, claims.definitions.values()))
+    if are_ours and not kube.run("get", ",".join(names), "--all-namespaces", "--output=name").strip():
+        return Definitions(remove=tuple(definitions_of(names)))
+    why = "resources of their kinds are there" if are_ours else "this environment did not bring them"
+    again = f"{just_command()} delete-arc && {just_command()} install-arc"
+    remedy = f"When this has ended: {again}   (makes them anew)"
+    if claims is not None:  # in which others may need them, so that they would stay again
+        plain = " --plain-http" if settings.plain_http else ""
+        remedy = (
+            f"helm show crds {settings.chart('controller')} --version {settings.version}{plain}"
+            f" | kubectl --context '{kube.context}' apply --server-side --force-conflicts -f -\nthen: {again}"
+        )
+    return Definitions(
+        note=(
+            "Resource definitions of Actions Runner Controller are there without a controller. They stay, because"
+            f" {why}, and may be older than ARC {settings.version}: what they do not know is lost.\n{remedy}"
+        )
+    )
