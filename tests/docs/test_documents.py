@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import question_table
-from support import ROOT, git
+from support import ROOT, CopyProject, git
 
 from .conftest import Generated
 from .markdown import broken_links, recipes_named, table_column
@@ -61,6 +61,27 @@ def test_recipes_that_an_environments_readme_names_exist(generated: Generated) -
     named = recipes_named(generated.readme)
     assert named
     assert named <= recipes()
+
+
+def builds_without_sums(text: str) -> list[str]:
+    """The blocks of commands that build the image from the beginning, and stop at a sum that is unknown."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    first = [block for block in blocks if "just build-runner  " in block]
+    assert first
+    return [block for block in first if "just runner-checksums" not in block.partition("just build-runner")[0]]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [{}, {"provider": "existing", "kube_context": "c", "image_repository": "registry.example.com/shop/runner"}],
+    ids=["k3d", "existing"],
+)
+def test_first_build_of_the_image_has_the_sums_that_it_asks_for(
+    answers: dict[str, str], tmp_path: Path, copy_project: CopyProject
+) -> None:
+    project = copy_project(tmp_path / "env", **answers)
+    for name in ("README.md", "runner/README.md"):
+        assert builds_without_sums((project / name).read_text(encoding="utf-8")) == [], name
 
 
 def test_environments_readme_has_a_diagram(generated: Generated) -> None:
