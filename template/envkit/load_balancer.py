@@ -6,7 +6,8 @@ that of k3d 5.9 (`pkg/client/loadbalancer.go`, `pkg/types/loadbalancer.go`); its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
 import yaml
 
@@ -17,6 +18,8 @@ from envkit.mirrors import helper_images
 _CONFIG = "/etc/confd/values.yaml"
 _WORKER_CONNECTIONS = 1024
 _COPIED_LABELS = ("app", "k3d.")
+_EVERY_NODE = ("servers:*", "agents:*")
+_NODE_FILTER = re.compile(r"(server|agent)s?:(?:(\*)|(\d*)-(\d*)|([\d,]+))(?::[A-Za-z]+)?")
 
 
 def update_targets(environment: Environment, nodes: Sequence[Container]) -> bool:
@@ -39,7 +42,7 @@ def run_load_balancer_container(environment: Environment, server: Container, nod
     labels |= {"app": "k3d", CLUSTER_LABEL: environment.cluster, ROLE_LABEL: "loadbalancer"}
     version = labels.get("k3d.version", "").lstrip("v")
     api = next(use for use in environment.ports if use.variable == "API_PORT")
-    mappings = [(text, parse_port_mapping(text)) for text in _balanced_ports(environment)]
+    mappings = [(text, parse_port_mapping(text)) for text, _ in _balanced_ports(environment, nodes)]
     docker(
         "create",
         f"--name={environment.load_balancer}",
@@ -65,17 +68,42 @@ def image_of_load_balancer(k3d_version: str) -> str:
     return helper_images(k3d_version)["K3D_IMAGE_LOADBALANCER"]
 
 
-def _balanced_ports(environment: Environment) -> list[str]:
-    """The port mappings that lead through the load balancer; k3d binds the others to single nodes."""
-    entries = environment.effective.get("ports") or []
-    return [entry["port"] for entry in entries if any("loadbalancer" in name for name in entry.get("nodeFilters", []))]
+def _balanced_ports(environment: Environment, nodes: Sequence[Container]) -> Iterator[tuple[str, list[str]]]:
+    """The port mappings that lead through the load balancer, each with the nodes behind it.
+
+    k3d binds only what ends in `:direct` to a node (`TransformPorts` in `pkg/client/ports.go`). It leaves out a port
+    without any node, and so must we: with one the proxy would not start.
+    """
+    for entry in environment.effective.get("ports") or []:
+        filters = entry.get("nodeFilters") or _EVERY_NODE
+        if any(text.startswith("loadbalancer") for text in filters):
+            filters = _EVERY_NODE
+        through = [text for text in filters if not text.endswith(":direct")]
+        if names := list(dict.fromkeys(name for text in through for name in _filtered(text, nodes))):
+            yield entry["port"], names
+
+
+def _filtered(node_filter: str, nodes: Sequence[Container]) -> list[str]:
+    """The names of the nodes that a filter such as `agent:0,2` or `servers:*` chooses, as `pkg/util/filter.go` does."""
+    match = _NODE_FILTER.fullmatch(node_filter)
+    if not match:
+        return []
+    role, star, first, last, listed = match.groups()
+    names = _names(nodes, role)
+    if listed:
+        return [names[int(index)] for index in listed.split(",") if index and int(index) < len(names)]
+    return names if star else names[int(first or 0) : int(last) + 1 if last else None]
+
+
+def _names(nodes: Sequence[Container], role: str) -> list[str]:
+    """The nodes of a role in the order in which k3d counts them, so agent 10 comes after agent 9."""
+    names = [node.name for node in nodes if node.role == role]
+    return sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
 
 
 def _targets(environment: Environment, nodes: Sequence[Container]) -> str:
-    servers = sorted(node.name for node in nodes if node.role == "server")
-    every = servers + sorted(node.name for node in nodes if node.role == "agent")
-    ports = {"6443.tcp": servers}
-    for text in _balanced_ports(environment):
-        protocol = text.partition("/")[2] or "tcp"
-        ports[f"{parse_port_mapping(text)[2]}.{protocol}"] = every
+    ports = {"6443.tcp": _names(nodes, "server")}
+    for text, names in _balanced_ports(environment, nodes):
+        port = f"{parse_port_mapping(text)[2]}.{text.partition('/')[2] or 'tcp'}"
+        ports[port] = list(dict.fromkeys([*ports.get(port, []), *names]))
     return yaml.safe_dump({"ports": ports, "settings": {"workerConnections": _WORKER_CONNECTIONS}}, sort_keys=True)

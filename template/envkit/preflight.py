@@ -288,10 +288,8 @@ def check_leftovers(environment: Environment, observation: Observation) -> list[
 
 
 def own_published_ports(observation: Observation) -> frozenset[int]:
-    """Ports that the environment's running containers hold."""
-    parts = [node for node in observation.nodes if node.role == "loadbalancer"]
-    parts += [observation.registry] if observation.registry else []
-    return frozenset(port.number for part in parts if part.running for port in part.published)
+    """Ports that the environment's running containers hold; a `:direct` port is a node's own."""
+    return frozenset(port.number for part in observation.containers if part.running for port in part.published)
 
 
 def require(checks: list[Check], action: str, say: Callable[[str], None]) -> None:
