@@ -184,11 +184,13 @@ def run_lens(*, lens: Lens, kubeconfig: Path) -> None:
 
 def _start(program: _Program, command: list[str], kubeconfig: Path) -> None:
     log = state_dir() / f"{program.cask}.log"
+    # Its terminals are the developer's, with the developer's own defaults for kubectl.
+    own = {"KUBECONFIG": str(kubeconfig), "KUBERC": os.environ.get("KUBERC", "")}
     try:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command,
-                env=tool_environment({"KUBECONFIG": str(kubeconfig)}),
+                env=tool_environment(own),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

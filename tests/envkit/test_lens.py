@@ -227,14 +227,15 @@ def test_it_starts_detached_with_the_kubeconfig_of_this_environment(
     desktop: Machine, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = desktop.folder / "result"
-    pretend("freelens", f'echo "$KUBECONFIG $# $$" >{result}; exec sleep 5', monkeypatch)
+    pretend("freelens", f'echo "$KUBECONFIG $# $$ ${{KUBERC:-as-usual}}" >{result}; exec sleep 5', monkeypatch)
     monkeypatch.setattr(lens, "_STARTUP_SECONDS", 0.2)
     monkeypatch.setenv("PATH", f"{desktop.bin}:/usr/bin:/bin")
+    monkeypatch.delenv("KUBERC", raising=False)
 
     lens.run_lens(lens="freelens", kubeconfig=kubeconfig)
 
-    given, arguments, pid = wait_for(result).split()
-    assert (given, arguments) == (str(kubeconfig), "0")
+    given, arguments, pid, kuberc = wait_for(result).split()
+    assert (given, arguments, kuberc) == (str(kubeconfig), "0", "as-usual")
     assert os.getsid(int(pid)) == int(pid)
     os.kill(int(pid), signal.SIGTERM)
     assert f"Freelens is starting with {kubeconfig}" in capsys.readouterr().out

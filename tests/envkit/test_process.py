@@ -39,6 +39,15 @@ def test_a_tool_gets_no_pythonpath_of_ours(monkeypatch: pytest.MonkeyPatch) -> N
     assert "PYTHONPATH" not in tool_environment()
 
 
+def test_kubectl_does_not_take_its_defaults_from_the_developers_kuberc(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBERC", "/home/jo/.kube/kuberc")
+    machine.add("kubectl", 'echo "$KUBERC"')
+
+    assert capture(["kubectl", "delete", "node", "lost"]) == "off\n"
+
+
 def test_what_is_asked_for_is_added() -> None:
     assert tool_environment({"MISE_YES": "1"})["MISE_YES"] == "1"
 
