@@ -18,6 +18,7 @@ from envkit.errors import UserError
 from envkit.existing.cluster import ExistingCluster
 from envkit.image_commands import add_image_commands
 from envkit.lock import cluster_lock
+from envkit.merge_target import why_left_alone
 from envkit.paths import just_command
 from envkit.progress import Steps
 from envkit.provider import is_existing
@@ -213,7 +214,8 @@ def _kubeconfig(_: argparse.Namespace) -> int:
     with _session("kubeconfig") as session:
         changed = write_kubeconfigs(session)
         paths = session.kubeconfigs
-    for path in (paths.host, paths.devcontainer, paths.merged):
+    # Of a file that is left alone it has been said.
+    for path in (paths.host, paths.devcontainer, *([] if why_left_alone(paths.merged) else [paths.merged])):
         print(f"{'written' if str(path) in changed else 'current'}  {path}")
     return 0
 

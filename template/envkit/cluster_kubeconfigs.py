@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 from envkit.devcontainer_files import (
     devcontainer_files_are_current,
     remove_devcontainer_files,
@@ -10,13 +13,14 @@ from envkit.devcontainer_files import (
 from envkit.errors import CommandFailedError, UserError
 from envkit.files import write_private
 from envkit.kubeconfig import (
-    KubeconfigPaths,
     devcontainer_kubeconfig,
     developers_kubeconfigs,
     has_current_entries,
+    holds_cluster,
     merge,
     unmerge,
 )
+from envkit.merge_target import is_own, why_left_alone
 from envkit.process import capture
 from envkit.session import Session
 
@@ -26,7 +30,7 @@ _SECONDS = 30
 def write_kubeconfigs(session: Session, *, text: str = "", switch: bool = False) -> list[str]:
     """Writes both files from what k3d knows, and what dev containers need besides, and merges the entries.
 
-    Returns the files that changed.
+    Returns the files that changed. Says it where the developer's own file is none to merge into.
 
     Args:
         session: The run.
@@ -43,7 +47,16 @@ def write_kubeconfigs(session: Session, *, text: str = "", switch: bool = False)
     if write_private(paths.devcontainer, devcontainer_kubeconfig(text, session.environment.load_balancer)):
         changed.append(str(paths.devcontainer))
     changed += write_devcontainer_files(session.environment)
-    if not _is_own(paths) and merge(paths.merged, text, session.environment.context, switch=switch):
+    if is_own(paths):
+        return changed
+    context = session.environment.context
+    if why := why_left_alone(paths.merged):
+        if not _agrees(paths.merged, text):
+            session.steps.say(
+                f"The context {context} was not put into {paths.merged}, because {why}."
+                f" To use it here: export KUBECONFIG={shlex.quote(str(paths.host))}"
+            )
+    elif merge(paths.merged, text, context, switch=switch):
         changed.append(str(paths.merged))
     return changed
 
@@ -75,7 +88,7 @@ def kubeconfigs_are_current(session: Session) -> bool:
         private
         and container == wanted
         and devcontainer_files_are_current(session.environment)
-        and (_is_own(paths) or has_current_entries(paths.merged, text))
+        and (is_own(paths) or bool(why_left_alone(paths.merged)) or has_current_entries(paths.merged, text))
     )
 
 
@@ -90,13 +103,18 @@ def remove_kubeconfigs(session: Session) -> list[str]:
     removed += remove_devcontainer_files(session.environment)
     # $KUBECONFIG may have named another file when the cluster was created.
     context = session.environment.context
-    removed.extend(f"context {context} in {path}" for path in developers_kubeconfigs() if unmerge(path, context))
+    for path in developers_kubeconfigs():
+        if why := why_left_alone(path):
+            if path.is_file() and holds_cluster(path, context):
+                session.steps.say(f"The context {context} stays in {path}, because {why}.")
+        elif unmerge(path, context):
+            removed.append(f"context {context} in {path}")
     return removed
 
 
-def _is_own(paths: KubeconfigPaths) -> bool:
-    """Whether `$KUBECONFIG` names one of the files of this environment, where nothing is to be merged."""
-    return paths.merged in (paths.host, paths.devcontainer)
+def _agrees(path: Path, text: str) -> bool:
+    # Not read where it may be a pipe, which could keep us waiting for ever.
+    return path.is_file() and has_current_entries(path, text)
 
 
 def _from_k3d(session: Session) -> str:

@@ -1,7 +1,7 @@
 """Kubeconfig files: this environment's two, and the entries that it merges into the developer's own.
 
 PyYAML's node graph is edited rather than loaded values: a value such as an unquoted date in somebody's `exec`
-entry is written back as it stood. Only comments are lost, and the backup keeps them.
+entry is written back as it stood. Only comments and layout are lost, and a backup keeps them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from envkit.paths import just_command
 _API_PORT_IN_NETWORK = 6443
 _SECTIONS = ("clusters", "contexts", "users")
 _LOCK_WAIT = 5.0
+_MOST_BACKUPS = 10
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML without libyaml has no fast one
 
 
@@ -82,7 +83,8 @@ def devcontainer_kubeconfig(host_kubeconfig: str, load_balancer: str) -> str:
 def merge(path: Path, kubeconfig: str, context: str, *, switch: bool = False) -> bool:
     """Puts a cluster's entries into the developer's own kubeconfig; returns whether anything changed.
 
-    Every other entry stays. The first change makes a dated backup beside the file.
+    Every other entry stays. The first change, and each that takes comments with it, makes a dated backup beside the
+    file.
 
     Args:
         path: The developer's file; may be missing, may be a symlink.
@@ -140,6 +142,18 @@ def has_current_entries(path: Path, kubeconfig: str) -> bool:
             if found is None or _meaning(found) != _meaning(entry):
                 return False
     return True
+
+
+def holds_cluster(path: Path, context: str) -> bool:
+    """Whether a file holds a cluster and its user under the names that k3d gives them."""
+    try:
+        document = _compose(_read(path), path)
+    except UserError:
+        return False
+    wanted = {"clusters": context, "users": f"admin@{context}"}
+    return all(
+        name in [_scalar(entry, "name") for entry in _entries(document, section)] for section, name in wanted.items()
+    )
 
 
 def _read(path: Path) -> str:
@@ -231,18 +245,43 @@ def _text(document: yaml.MappingNode) -> str:
 
 def _save(path: Path, before: str, document: yaml.MappingNode) -> bool:
     after = _text(document)
-    if before and after == _text(_compose(before, path)):
-        return False
     if before:
-        _back_up(path, before)
+        unchanged = _text(_compose(before, path))
+        if after == unchanged:
+            return False
+        _back_up(path, before, loses=before != unchanged)
     return write_private(path, after)
 
 
-def _back_up(path: Path, text: str) -> None:
-    """Keeps the file as it was before the first change; later changes are ours and need none."""
+def _back_up(path: Path, text: str, *, loses: bool) -> None:
+    """Keeps the file as it was before the first change, and before each that loses comments or layout.
+
+    Other changes are ours and need none. The first backup and the latest ones stay.
+    """
     target = path.resolve()
-    if not any(target.parent.glob(f"{target.name}.backup-*")):
-        write_private(target.with_name(f"{target.name}.backup-{datetime.now().astimezone():%Y-%m-%d}"), text)
+    backups = _backups(target)
+    if (backups and not loses) or any(_holds(backup, text) for backup in backups.values()):
+        return
+    today = f"{datetime.now().astimezone():%Y-%m-%d}"
+    number = max((number for date, number in backups if date == today), default=0) + 1
+    suffix = f"-{number}" if number > 1 else ""
+    write_private(target.with_name(f"{target.name}.backup-{today}{suffix}"), text, owner_of=target)
+    for backup in list(backups.values())[1 : max(1, len(backups) + 2 - _MOST_BACKUPS)]:
+        backup.unlink(missing_ok=True)
+
+
+def _backups(target: Path) -> dict[tuple[str, int], Path]:
+    """Date, number and place of the backups that envkit has made of a file, the oldest first; none made by hand."""
+    pattern = re.compile(re.escape(target.name) + r"\.backup-(\d{4}-\d\d-\d\d)(?:-(\d+))?")
+    found = [(match, file) for file in target.parent.iterdir() if (match := pattern.fullmatch(file.name))]
+    return dict(sorted(((match[1], int(match[2] or 1)), file) for match, file in found))
+
+
+def _holds(backup: Path, text: str) -> bool:
+    try:
+        return backup.read_bytes() == text.encode()
+    except OSError:  # it may be root's
+        return False
 
 
 @contextmanager

@@ -94,7 +94,8 @@ def observe(environment: Environment, timeout: float = TIMEOUT) -> Observation:
     """
     kubeconfig = kubeconfig_paths(environment.context).host
     # Asked before it is known whether the cluster runs: on the usual morning it does, and this is the slowest part.
-    asked_beside = asked_api(kubeconfig) if os.access(kubeconfig, os.R_OK) else nullcontext(_has_no_kubeconfig)
+    is_there = os.access(kubeconfig, os.R_OK)
+    asked_beside = asked_api(kubeconfig, environment.context) if is_there else nullcontext(_has_no_kubeconfig)
     with asked_beside as api, ThreadPoolExecutor(max_workers=8) as pool:
         asked = pool.submit(answers, environment.registry.port)
         containers = k3d_containers(timeout)
@@ -130,14 +131,17 @@ def split(containers: Iterable[Container], environment: Environment) -> tuple[tu
 
 
 @contextmanager
-def asked_api(kubeconfig: Path) -> Iterator[Callable[[], ApiFacts]]:
+def asked_api(kubeconfig: Path, context: str) -> Iterator[Callable[[], ApiFacts]]:
     """Asks for nodes and DNS records, in one call that runs beside us.
+
+    With the context, because the file's current one may be another: `kubectl config use-context` writes into the file
+    that `$KUBECONFIG` names.
 
     What it yields waits for the answer and never raises: an error is part of the answer. Where nobody waits, the
     question is taken back.
     """
     command = [
-        *("kubectl", f"--kubeconfig={kubeconfig}", f"--request-timeout={API_TIMEOUT}s"),
+        *("kubectl", f"--kubeconfig={kubeconfig}", f"--context={context}", f"--request-timeout={API_TIMEOUT}s"),
         *("get", "nodes,configmaps", "--namespace=kube-system", "--output=json"),
     ]
     with ExitStack() as stack:

@@ -45,8 +45,8 @@ _INSTALLED_BY_HAND = {"docker": "Install Docker: https://docs.docker.com/engine/
 def tool_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment for a tool: the pinned tools first on PATH, no `K3D_*` settings, no PYTHONPATH of ours.
 
-    Nor does kubectl take defaults from the developer's `kuberc`, which it reads since 1.34: with `interactive` set there
-    for `delete`, it would ask a question that nobody answers, delete nothing and call that a success.
+    Nor does kubectl take defaults from the developer's `kuberc`, which it reads since 1.34: with `interactive` set for
+    `delete` there, it would ask a question that nobody answers, delete nothing and call that a success.
     """
     env = {k: v for k, v in os.environ.items() if not k.startswith("K3D_") or _K3D_KEPT.match(k)}
     env.pop("PYTHONPATH", None)

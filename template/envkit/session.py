@@ -65,6 +65,7 @@ class Session:
             [
                 "kubectl",
                 f"--kubeconfig={self.kubeconfigs.host}",
+                f"--context={self.environment.context}",
                 f"--request-timeout={_KUBECTL_SECONDS}s",
                 *arguments,
             ],

@@ -14,6 +14,7 @@ from envkit.engine import Container
 from envkit.environment import Environment
 from envkit.errors import UserError
 from envkit.kubeconfig import devcontainer_kubeconfig, has_current_entries, kubeconfig_paths
+from envkit.merge_target import is_own, why_left_alone
 from envkit.observation import Observation, observe, present_registry
 from envkit.paths import just_command
 from envkit.registry import use_of
@@ -53,11 +54,13 @@ class KubeconfigStatus:
         path: Where it lies.
         present: Whether it is there, or for the developer's own file, whether it has this cluster's entries.
         current: Whether it agrees with the cluster; None where that cannot be told because the API does not answer.
+        left_alone: Why the developer's own file gets no entries; empty where it does.
     """
 
     path: str
     present: bool
     current: bool | None
+    left_alone: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,8 @@ def print_table(status: Status) -> None:
     table.add_row("Registry", _registry_line(status.registry))
     for index, file in enumerate(status.kubeconfigs):
         current = {True: "current", False: f"not current ({just_command()} kubeconfig)", None: "not checked"}
-        word = current[file.current] if file.present else "missing"
+        absent = f"left alone, because {file.left_alone}" if file.left_alone else "missing"
+        word = current[file.current] if file.present else absent
         table.add_row("Kubeconfigs" if not index else "", f"{file.path}  {word}")
     for index, line in enumerate(_network_lines(status.corporate_network or {})):
         table.add_row("Network" if not index else "", plain(line))
@@ -230,11 +234,12 @@ def _kubeconfigs(environment: Environment, *, api_answers: bool) -> tuple[Kubeco
         wanted = devcontainer_kubeconfig(text, environment.load_balancer)
     except UserError:
         wanted = ""
-    merged = bool(text) and has_current_entries(paths.merged, text)
+    left_alone = "" if is_own(paths) else why_left_alone(paths.merged)
+    merged = bool(text) and paths.merged.is_file() and has_current_entries(paths.merged, text)
     return (
         KubeconfigStatus(str(paths.host), bool(text), current),
         KubeconfigStatus(str(paths.devcontainer), bool(container), current and container == wanted),
-        KubeconfigStatus(str(paths.merged), merged, current),
+        KubeconfigStatus(str(paths.merged), merged, current, left_alone),
     )
 
 

@@ -432,9 +432,9 @@ def test_status_tells_which_kubeconfig_is_not_current(
     files.devcontainer.write_text(KUBECONFIG, encoding="utf-8")  # names 127.0.0.1, where no container finds the API
 
     assert _status(capsys)["kubeconfigs"] == [
-        {"path": str(files.host), "present": True, "current": True},
-        {"path": str(files.devcontainer), "present": True, "current": False},
-        {"path": str(files.merged), "present": False, "current": True},
+        {"path": str(files.host), "present": True, "current": True, "left_alone": ""},
+        {"path": str(files.devcontainer), "present": True, "current": False, "left_alone": ""},
+        {"path": str(files.merged), "present": False, "current": True, "left_alone": ""},
     ]
     assert cli.main(["status"]) == 0
     table = capsys.readouterr().out

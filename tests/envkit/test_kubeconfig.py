@@ -279,6 +279,74 @@ def test_the_first_change_alone_makes_a_dated_private_backup(config: Path) -> No
     assert _mode(backup) == _mode(config) == 0o600
 
 
+def _backups(config: Path) -> set[str]:
+    return {path.read_text(encoding="utf-8") for path in config.parent.glob("config.backup-*")}
+
+
+def test_comments_that_came_after_the_first_backup_are_in_another(config: Path) -> None:
+    config.write_text(FOREIGN, encoding="utf-8")
+    merge(config, KUBECONFIG, CONTEXT)
+    commented = config.read_text(encoding="utf-8") + "# staging's token expires in May\n"
+    config.write_text(commented, encoding="utf-8")
+
+    unmerge(config, CONTEXT)
+
+    assert _backups(config) == {FOREIGN, commented}
+    assert {_mode(path) for path in config.parent.iterdir()} == {0o600}
+
+
+def test_a_change_that_loses_nothing_makes_no_other_backup(config: Path) -> None:
+    config.write_text(FOREIGN, encoding="utf-8")
+    merge(config, KUBECONFIG, CONTEXT)
+    text = config.read_text(encoding="utf-8").replace("current-context: office", "current-context: 2026-10-01")
+    config.write_text(text, encoding="utf-8")  # as kubectl does
+
+    unmerge(config, CONTEXT)
+
+    assert _backups(config) == {FOREIGN}
+
+
+def test_the_same_text_is_kept_once(config: Path) -> None:
+    for _ in range(3):
+        config.write_text(FOREIGN, encoding="utf-8")
+        merge(config, KUBECONFIG, CONTEXT)
+
+    assert len(list(config.parent.glob("config.backup-*"))) == 1
+
+
+def test_a_backup_made_by_hand_is_not_taken_for_one_of_ours(config: Path) -> None:
+    by_hand = config.with_name("config.backup-2024")
+    by_hand.write_text("old", encoding="utf-8")
+    config.write_text(FOREIGN, encoding="utf-8")
+
+    merge(config, KUBECONFIG, CONTEXT)
+
+    assert _backups(config) == {"old", FOREIGN}
+
+
+def test_the_first_backup_and_the_latest_stay(config: Path) -> None:
+    texts = [f"# {number}\n{FOREIGN}" for number in range(14)]
+    counts = []
+    for text in texts:
+        config.write_text(text, encoding="utf-8")
+        merge(config, KUBECONFIG, CONTEXT)
+        counts.append(len(_backups(config)))
+
+    assert counts == [*range(1, 11), 10, 10, 10, 10]
+    assert _backups(config) == {texts[0], *texts[-9:]}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_backup_that_cannot_be_read_keeps_nothing_from_being_merged(config: Path) -> None:
+    config.write_text(FOREIGN, encoding="utf-8")
+    merge(config, KUBECONFIG, CONTEXT)
+    for backup in config.parent.glob("config.backup-*"):
+        backup.chmod(0)
+    config.write_text(f"# mine\n{FOREIGN}", encoding="utf-8")
+
+    assert merge(config, KUBECONFIG, CONTEXT)
+
+
 def test_a_symlink_stays_one(tmp_path: Path, config: Path) -> None:
     target = tmp_path / "dotfiles" / "kubeconfig"
     target.parent.mkdir()
@@ -397,6 +465,31 @@ def test_kubectls_lock_is_respected(config: Path, monkeypatch: pytest.MonkeyPatc
     lock.unlink()
     assert merge(config, KUBECONFIG, CONTEXT)
     assert not lock.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make devices, and replace them")
+def test_a_device_is_not_replaced(config: Path) -> None:
+    try:
+        os.mknod(config, 0o666 | stat.S_IFCHR, Path("/dev/null").stat().st_rdev)
+    except PermissionError:
+        pytest.skip("this root may not make devices")
+
+    with pytest.raises(UserError, match="cannot be written"):
+        merge(config, KUBECONFIG, CONTEXT)
+
+    assert stat.S_ISCHR(config.stat().st_mode)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_file_that_root_changes_stays_its_owners(config: Path) -> None:
+    config.write_text(FOREIGN, encoding="utf-8")
+    os.chown(config, 1234, 2345)
+
+    merge(config, KUBECONFIG, CONTEXT)
+
+    files = list(config.parent.iterdir())
+    assert len(files) == 2
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in files} == {(1234, 2345)}
 
 
 # -- which files --------------------------------------------------------------------------------------------------

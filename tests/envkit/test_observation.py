@@ -38,7 +38,7 @@ def _ask(machine: Machine, items: object) -> ApiFacts:
 
 
 def _answer(kubeconfig: Path) -> ApiFacts:
-    with asked_api(kubeconfig) as answer:
+    with asked_api(kubeconfig, "k3d-shop") as answer:
         return answer()
 
 
@@ -53,6 +53,7 @@ def test_nodes_and_records_come_in_one_bounded_call(machine: Machine) -> None:
     assert facts.dns_records == {"host.k3d.internal": "10.0.0.1", "a": "10.0.0.2", "b": "10.0.0.2"}
     (call,) = machine.calls
     assert "--kubeconfig=/home/jo/.kube/k3d-shop.yaml" in call
+    assert "--context=k3d-shop" in call
     assert "--request-timeout=3s" in call
 
 
@@ -114,7 +115,7 @@ def shop(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Environment:
     shop = sample_environment(machine.folder / "shop")
     whole = healthy(shop)
     monkeypatch.setattr(observation, "k3d_containers", lambda _: [*whole.nodes, whole.registry])
-    monkeypatch.setattr(observation, "asked_api", lambda _: nullcontext(lambda: whole.api))
+    monkeypatch.setattr(observation, "asked_api", lambda *_: nullcontext(lambda: whole.api))
     monkeypatch.setattr(observation, "answers", lambda _: True)
     monkeypatch.setattr(observation, "read_file", lambda *_: b"10.0.0.1 host.k3d.internal\n")
     path = kubeconfig_paths(shop.context).host
@@ -156,7 +157,7 @@ def test_a_stopped_cluster_is_not_asked(shop: Environment, monkeypatch: pytest.M
 
 
 def test_nobody_waits_for_the_api_of_a_stopped_cluster(shop: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observation, "asked_api", lambda _: nullcontext(lambda: pytest.fail("waited for it")))
+    monkeypatch.setattr(observation, "asked_api", lambda *_: nullcontext(lambda: pytest.fail("waited for it")))
     stopped = changed(healthy(shop), SERVER, state="paused")
     _find(monkeypatch, [*stopped.nodes, stopped.registry])
 
@@ -167,7 +168,7 @@ def test_a_question_that_nobody_waits_for_is_taken_back(machine: Machine) -> Non
     pids = machine.folder / "pid"
     machine.add("kubectl", f"echo $$ >{pids}; exec /bin/sleep 60")
 
-    with asked_api(Path("/x")):
+    with asked_api(Path("/x"), "k3d-shop"):
         while not (pids.exists() and pids.read_text()):
             time.sleep(0.01)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,114 @@ def test_nothing_is_merged_where_kubeconfig_names_one_of_the_clusters_own(
     assert len(write_kubeconfigs(session)) == 2
     assert write_kubeconfigs(session) == []
     assert kubeconfigs_are_current(session)
+    assert said(session) == ""
+
+
+def said(session: Session) -> str:
+    """What was said between the steps."""
+    stream = session.steps._stream
+    assert isinstance(stream, io.StringIO)
+    return stream.getvalue()
+
+
+OTHER = KUBECONFIG.replace("k3d-shop", "k3d-cart").replace("6550", "6551")
+
+
+def _name(monkeypatch: pytest.MonkeyPatch, path: Path, text: str) -> Path:
+    """Makes a file, and lets `$KUBECONFIG` name it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    return path
+
+
+def _is_left_alone(session: Session, path: Path, why: str) -> None:
+    before = path.read_bytes()
+
+    assert write_kubeconfigs(session, switch=True) == [
+        str(session.kubeconfigs.host),
+        str(session.kubeconfigs.devcontainer),
+    ]
+    assert kubeconfigs_are_current(session)  # or it would be said at each `create`
+    assert said(session) == (
+        f"The context k3d-shop was not put into {path}, because {why}."
+        f" To use it here: export KUBECONFIG={session.kubeconfigs.host}\n"
+    )
+    assert f"context k3d-shop in {path}" not in remove_kubeconfigs(session)
+    assert path.read_bytes() == before
+    assert not list(path.resolve().parent.glob("*backup*"))
+
+
+@pytest.mark.parametrize("name", ["k3d-cart.yaml", "k3d-cart.devcontainer.yaml"])
+def test_another_environments_own_file_gets_no_entries(
+    session: Session, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = _name(monkeypatch, session.kubeconfigs.host.with_name(name), OTHER)
+
+    _is_left_alone(session, path, "it is the own file of the environment cart")
+
+
+def test_another_environments_own_file_is_known_behind_links(
+    session: Session, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _name(monkeypatch, machine.folder / "dotfiles" / "cart.yaml", OTHER)
+    session.kubeconfigs.host.parent.mkdir()
+    session.kubeconfigs.host.with_name("k3d-cart.yaml").symlink_to(path)
+    link = machine.folder / "link"
+    link.symlink_to(path)
+    monkeypatch.setenv("KUBECONFIG", str(link))
+
+    _is_left_alone(session, link, "it is the own file of the environment cart")
+
+
+@pytest.mark.parametrize("text", ["", OTHER, OTHER.replace("admin@k3d-cart", "jo").replace("k3d-cart", "k3d-all")])
+def test_a_developers_file_of_such_a_name_gets_the_entries(
+    session: Session, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    path = _name(monkeypatch, session.kubeconfigs.host.with_name("k3d-all.yaml"), text)
+
+    assert str(path) in write_kubeconfigs(session)
+    assert said(session) == ""
+    assert f"context k3d-shop in {path}" in remove_kubeconfigs(session)
+
+
+def test_a_file_that_is_read_only_stays_as_it_is(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _name(monkeypatch, session.kubeconfigs.host.with_name("config"), OTHER)
+    path.chmod(0o444)
+
+    _is_left_alone(session, path, "it is read-only")
+
+
+def test_entries_that_a_read_only_file_has_are_mentioned_where_they_stay(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _name(monkeypatch, session.kubeconfigs.host.with_name("config"), KUBECONFIG)
+    path.chmod(0o444)
+
+    write_kubeconfigs(session)
+    assert said(session) == ""
+    remove_kubeconfigs(session)
+    assert said(session) == f"The context k3d-shop stays in {path}, because it is read-only.\n"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
+def test_what_is_no_regular_file_gets_no_entries(
+    session: Session, machine: Machine, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path = machine.folder / "guard"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        os.mkfifo(machine.folder / "pipe")
+        path.symlink_to(machine.folder / "pipe")
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    for name in ("has_current_entries", "holds_cluster", "merge"):  # who reads from a pipe may wait for ever
+        monkeypatch.setattr(cluster_kubeconfigs, name, lambda *_, **__: pytest.fail("read it"))
+
+    assert len(write_kubeconfigs(session)) == 2
+    assert kubeconfigs_are_current(session)
+    assert f"not put into {path}, because it is not a regular file." in said(session)
+    assert len(remove_kubeconfigs(session)) == 2
+    assert not path.is_file()

@@ -39,5 +39,5 @@ def test_waiting_for_nodes_ends_after_its_time_and_is_no_error(machine: Machine,
     Session(sample_environment(tmp_path / "shop"), Steps(io.StringIO()), 0).wait_for_nodes(2)
 
     asked = (tmp_path / "asked").read_text(encoding="utf-8").split()
-    assert {"--timeout=2s", "nodes", "--all"} <= set(asked)
+    assert {"--timeout=2s", "nodes", "--all", "--context=k3d-shop"} <= set(asked)
     assert asked[-1] == "--request-timeout=2s"  # of two the last one counts
