@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from shutil import copy2
+from shutil import copy2, rmtree
 
 import pytest
 from support import ROOT
@@ -29,15 +33,28 @@ class Repository:
 
     def run(self, *index: str, expect: int = 0) -> str:
         """Makes the virtual environment; returns what is said."""
-        command: list[str | Path] = [
-            self.root / "bin" / "python-env",
-            self.root / ".venv",
-            self.root / "requirements.txt",
-            *index,
-        ]
-        done = subprocess.run(command, env=self.variables, capture_output=True, text=True, check=False)
-        assert done.returncode == expect, done.stderr
-        return done.stderr
+        with self.started(*index) as process:
+            status = process.wait(timeout=60)
+        assert status == expect, self.said.read_text(encoding="utf-8")
+        return self.said.read_text(encoding="utf-8")
+
+    @property
+    def said(self) -> Path:
+        """The file with what is said."""
+        return self.root / "said"
+
+    @contextmanager
+    def started(self, *index: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Begins to make it."""
+        command = [str(self.root / name) for name in ("bin/python-env", ".venv", "requirements.txt")]
+        with (
+            self.said.open("wb") as said,
+            subprocess.Popen([*command, *index], env=self.variables, stderr=said) as process,
+        ):
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def name_mirrors(self, text: str) -> None:
         """Writes the table of mirrors."""
@@ -67,6 +84,89 @@ def repository(tmp_path: Path) -> Repository:
     copy2(ROOT / "template" / "bin" / "python-env", root / "bin")
     (root / "requirements.txt").write_text("demo==1.0\n", encoding="utf-8")
     return Repository(root, {"PATH": os.defpath, "HOME": str(tmp_path), "PYTHON": sys.executable})
+
+
+@pytest.fixture
+def holder(repository: Repository) -> Iterator[Callable[[str], int]]:
+    """Has a program of this name hold the lock; returns its number."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def hold(name: str) -> int:
+        program = repository.root / name
+        program.write_text("#!/bin/sh\nsleep 60\n", encoding="utf-8")
+        program.chmod(0o755)
+        running.append(subprocess.Popen([program], start_new_session=True))
+        lock = repository.root / ".venv.lock"
+        lock.mkdir()
+        (lock / "pid").write_text(f"{running[0].pid}\n", encoding="utf-8")
+        return running[0].pid
+
+    yield hold
+    for process in running:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_one_that_waits_for_another_says_once_for_whom_and_where_the_lock_is(
+    repository: Repository, holder: Callable[[str], int]
+) -> None:
+    repository.add_uv()
+    number = holder("python-env")
+    lock = repository.root / ".venv.lock"
+
+    deadline = time.monotonic() + 10
+    with repository.started() as process:
+        while not repository.said.read_text(encoding="utf-8").endswith("\n"):
+            assert time.monotonic() < deadline, "nothing was said"
+            time.sleep(0.01)
+        time.sleep(0.5)  # for what would be said again
+        rmtree(lock)
+        assert process.wait(30) == 0
+
+    lines = repository.said.read_text(encoding="utf-8").splitlines()
+    waiting = f"Waiting for process {number}, which prepares the Python packages (lock: {lock}) ..."
+    assert [line for line in lines if "Waiting" in line] == [waiting]
+
+
+def test_a_number_that_is_another_programs_by_now_holds_no_lock(
+    repository: Repository, holder: Callable[[str], int]
+) -> None:
+    repository.add_uv()
+    holder("editor")
+
+    assert "Waiting" not in repository.run()
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="the time of the start is read as Linux tells it")
+def test_a_lock_that_is_older_than_the_start_of_the_machine_is_taken(
+    repository: Repository, holder: Callable[[str], int]
+) -> None:
+    repository.add_uv()
+    holder("python-env")
+    started = next(
+        int(line.split()[1]) for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime ")
+    )
+    os.utime(repository.root / ".venv.lock", (started - 300, started - 300))
+
+    assert "Waiting" not in repository.run()
+
+
+def test_a_lock_that_cannot_be_made_is_an_error(repository: Repository) -> None:
+    said = subprocess.run(
+        [
+            repository.root / "bin" / "python-env",
+            repository.root / "none" / ".venv",
+            repository.root / "requirements.txt",
+        ],
+        env=repository.variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert said.returncode == 1
+    assert f"cannot be made. Look at: ls -ld '{repository.root / 'none'}'" in said.stderr
 
 
 def test_the_index_that_did_not_serve_is_named(repository: Repository) -> None:
