@@ -7,7 +7,7 @@ import time
 
 from envkit.corporate_network import CA_PATH_IN_NODES
 from envkit.engine import Container, docker, read_file, remove_containers, write_file
-from envkit.errors import UserError
+from envkit.errors import CommandFailedError, UserError
 from envkit.load_balancer import run_load_balancer_container, update_targets
 from envkit.observation import HOST_RECORD, Observation
 from envkit.paths import just_command
@@ -22,6 +22,9 @@ _REGISTRY_SECONDS = 30
 _MOST_AGENTS = 1000
 _API_SECONDS = 60
 _KUBECTL_SECONDS = 20
+_JOIN_SECONDS = 300
+"""Seconds that an agent gets to join; without a limit k3d waits for ever for one that cannot."""
+
 _POLL = 0.2
 
 
@@ -149,7 +152,17 @@ def _add_agent(session: Session, server: Container, step: Step) -> None:
     prefix = f"{session.environment.cluster}-agent"
     names = (prefix if i == 0 else f"{prefix}-{i}" for i in range(_MOST_AGENTS))
     name = next(name for name in names if not {f"k3d-{name}", f"k3d-{name}-0"} & present)
-    session.k3d(step, "node", "create", name, "--cluster", session.environment.cluster, "--role", "agent", "--wait")
+    cluster, limit = session.environment.cluster, f"{_JOIN_SECONDS}s"
+    try:
+        session.k3d(step, "node", "create", name, "--cluster", cluster, "--role", "agent", "--wait", "--timeout", limit)
+    except CommandFailedError as error:
+        if "deadline exceeded" not in error.output.lower():
+            raise
+        raise UserError(
+            f"The new agent k3d-{name}-0 did not join the cluster {cluster} within {_JOIN_SECONDS} s.",
+            error.output,
+            f"docker logs --tail 50 k3d-{name}-0   (the cause; then: {just_command()} create)",
+        ) from error
     if authorities := read_file(server.name, CA_PATH_IN_NODES):
         # k3d gives a new node the variables of the others, and not their files.
         node = next(node.name for node in session.containers()[0] if node.name not in present)

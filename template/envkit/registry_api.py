@@ -28,6 +28,10 @@ from envkit.registry_login import login_of
 
 _HUB_API = "registry-1.docker.io"
 _SECONDS = 30.0
+_UPLOAD_SECONDS = 300.0
+"""Seconds for each step of an upload, however long the whole takes: the next block, and at the end the answer, before
+which a registry may read all of it again."""
+
 _COMPONENT = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
 _REFERENCE = re.compile(
     rf"(?P<repository>{_COMPONENT}(?:/{_COMPONENT})*)"
@@ -193,7 +197,7 @@ class Registries:
             headers=headers,
             body=content,
             push=True,
-            seconds=None,
+            seconds=_UPLOAD_SECONDS,
         ):
             return
 
@@ -222,7 +226,7 @@ class Registries:
         headers: Mapping[str, str] | None = None,
         body: bytes | IO[bytes] | None = None,
         push: bool = False,
-        seconds: float | None = _SECONDS,
+        seconds: float = _SECONDS,
     ) -> Iterator[HTTPResponse]:
         """The answer to a request; `path` is below `/v2/`, or a whole address of the same registry."""
         host = reference.host

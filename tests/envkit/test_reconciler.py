@@ -691,7 +691,35 @@ def test_agents_are_added_under_free_names_and_trust_what_the_server_does(
 
 
 def _node_create(name: str) -> str:
-    return f"k3d node create {name} --cluster shop --role agent --wait"
+    return f"k3d node create {name} --cluster shop --role agent --wait --timeout 300s"
+
+
+@pytest.mark.parametrize(
+    ("output", "what"),
+    [
+        (
+            "Failed to add nodes: Context Deadline Exceeded",
+            "The new agent k3d-shop-agent-0 did not join .* within 300 s",
+        ),
+        ("no such image", "`k3d node create` failed"),
+    ],
+)
+def test_an_agent_that_does_not_join_is_named_with_its_log(
+    world: World, monkeypatch: pytest.MonkeyPatch, output: str, what: str
+) -> None:
+    world.now = without(healthy(world.shop), AGENTS[0])
+
+    def fail(*_: object) -> None:
+        raise CommandFailedError("`k3d node create` failed", status=1, output=output, next_step="just doctor")
+
+    monkeypatch.setattr(RecordingSession, "k3d", fail)
+    monkeypatch.setattr(missing_parts, "docker", lambda *_, **__: "")
+
+    with pytest.raises(UserError, match=what) as caught:
+        missing_parts.add_missing_parts(world.reconciler._session, world.now, assess(world.now, world.shop, None))
+
+    assert caught.value.why == output
+    assert ("docker logs --tail 50 k3d-shop-agent-0" in caught.value.next_step) is ("300 s" in what)
 
 
 # -- removal ------------------------------------------------------------------------------------------------------

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
+import time
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 from image_registry import ImageRegistry, digest_of
+from loopback_server import serving
 
+from envkit import registry_api
 from envkit.errors import UserError
 from envkit.registry_api import Registries, RegistryError, parse
 from envkit.registry_login import login_of
@@ -69,6 +74,60 @@ def test_an_image_that_is_not_there_says_so(registry: ImageRegistry) -> None:
 def test_a_registry_that_is_down_is_named() -> None:
     with pytest.raises(RegistryError, match=r"127\.0\.0\.1:1 does not answer"):
         Registries().check("127.0.0.1:1")
+
+
+class _SlowRegistry(BaseHTTPRequestHandler):
+    """Takes an upload with pauses, and says that it has it, or nothing."""
+
+    pause, says_so = 0.06, True
+
+    def do_POST(self) -> None:
+        self._answer(202, Location="/v2/app/blobs/uploads/1")
+
+    def do_PUT(self) -> None:
+        left = int(self.headers["Content-Length"])
+        while left:
+            time.sleep(self.pause)
+            left -= len(self.rfile.read(min(left, 2**20)))
+        if self.says_so:
+            self._answer(201)
+        else:
+            time.sleep(2)
+
+    def _answer(self, status: int, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": "0", **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+def _upload(host: str) -> None:
+    content = bytes(32 * 2**20)  # several times what the buffers of both ends hold
+    Registries().put_blob(parse(f"{host}/app:1"), digest_of(content), len(content), io.BytesIO(content))
+
+
+def test_an_upload_may_take_longer_than_each_of_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_api, "_UPLOAD_SECONDS", 1.0)
+    began = time.monotonic()
+
+    with serving(_SlowRegistry) as host:
+        _upload(host)
+
+    assert time.monotonic() - began > 1.5
+
+
+def test_a_registry_that_never_says_that_it_has_an_upload_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_api, "_UPLOAD_SECONDS", 0.5)
+    monkeypatch.setattr(_SlowRegistry, "pause", 0)
+    monkeypatch.setattr(_SlowRegistry, "says_so", False)
+
+    with serving(_SlowRegistry) as host, pytest.raises(RegistryError, match="does not answer") as error:
+        _upload(host)
+
+    assert "timed out" in error.value.why
 
 
 def test_a_manifest_that_is_not_what_its_digest_says_is_refused(registry: ImageRegistry) -> None:
