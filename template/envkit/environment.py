@@ -40,6 +40,7 @@ SHARED_LABEL = "envkit.registry"
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104
 """What Docker and k3d take where a port is given without an address; only compared with here."""
 
+_LOOPBACK = {ALL_INTERFACES: "127.0.0.1", "::": "::1"}
 _REGISTRY_INTERNAL_PORT = 5000
 _SERVICE_RANGE = "10.43.0.0/16"
 """Addresses of the cluster's services, as k3s gives them."""
@@ -91,6 +92,12 @@ class Registry:
     address: str = "127.0.0.1"
     mounts: tuple[str, ...] = ()
     shared: bool = False
+
+    @property
+    def endpoint(self) -> str:
+        """`host:port` at which this machine asks it: where it listens, and loopback where that is everywhere."""
+        host = _LOOPBACK.get(self.address, self.address)
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     @property
     def host_names(self) -> tuple[str, ...]:

@@ -55,6 +55,7 @@ class Observation:
         registry_answers: Whether `/v2/` answers.
         registry_port: The port of this machine that the registry has, where the configuration has changed since it was
             made, or where another environment has made a shared one; 0 where it is the configured one.
+        registry_address: The same of the address that it listens on; empty where it is the configured one.
         api: What the Kubernetes API says; None where it was not asked because the server does not run.
         hosts_lost: Running nodes that no longer know the name of this machine.
         verified: The same containers, running since the same moment, were seen to work before.
@@ -64,6 +65,7 @@ class Observation:
     registry: Container | None
     registry_answers: bool = False
     registry_port: int = 0
+    registry_address: str = ""
     api: ApiFacts | None = None
     hosts_lost: tuple[str, ...] = ()
     verified: bool = False
@@ -97,19 +99,22 @@ def observe(environment: Environment, timeout: float = TIMEOUT) -> Observation:
     is_there = os.access(kubeconfig, os.R_OK)
     asked_beside = asked_api(kubeconfig, environment.context) if is_there else nullcontext(_has_no_kubeconfig)
     with asked_beside as api, ThreadPoolExecutor(max_workers=8) as pool:
-        asked = pool.submit(answers, environment.registry.port)
+        asked = pool.submit(answers, environment.registry)
         containers = k3d_containers(timeout)
         nodes, registry = split(containers, environment)
         kubernetes = [node for node in nodes if node.running and node.role in ("server", "agent")]
         verified = bool(nodes) and were_verified(environment.cluster, nodes)
         lost = [] if verified else _failing(pool, kubernetes, _knows_host)
-        port = _registry_port(environment, nodes, registry)
+        port, address = _registry_place(environment, nodes, registry)
+        present = replace(environment.registry, port=port, address=address)
+        is_asked = present == environment.registry
         server_runs = any(node.role == "server" for node in kubernetes)
         return Observation(
             nodes=nodes,
             registry=registry,
-            registry_answers=bool(registry and registry.running and (answers(port) if port else asked.result())),
-            registry_port=port,
+            registry_answers=bool(registry and registry.running and (asked.result() if is_asked else answers(present))),
+            registry_port=port if port != environment.registry.port else 0,
+            registry_address=address if address != environment.registry.address else "",
             api=api() if server_runs else None,
             hosts_lost=tuple(lost),
             verified=verified,
@@ -117,9 +122,13 @@ def observe(environment: Environment, timeout: float = TIMEOUT) -> Observation:
 
 
 def present_registry(environment: Environment, observation: Observation) -> Registry:
-    """The registry as it is: where the configuration has changed since, it still has the port that it was made with."""
-    port = observation.registry_port
-    return replace(environment.registry, port=port) if port else environment.registry
+    """The registry as it is: where the configuration has changed since, it is still where it was made to listen."""
+    registry = environment.registry
+    return replace(
+        registry,
+        port=observation.registry_port or registry.port,
+        address=observation.registry_address or registry.address,
+    )
 
 
 def split(containers: Iterable[Container], environment: Environment) -> tuple[tuple[Container, ...], Container | None]:
@@ -191,11 +200,16 @@ def _is_ready(node: dict[str, Any]) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
-def _registry_port(environment: Environment, nodes: Iterable[Container], registry: Container | None) -> int:
+def _registry_place(
+    environment: Environment, nodes: Iterable[Container], registry: Container | None
+) -> tuple[int, str]:
+    """The port and the address of this machine that the registry has."""
     # One that is shared may have been made anew by another environment, whatever this cluster's configuration is.
     drifted = any(node.config_hash not in ("", environment.config_hash) for node in nodes)
     ports = registry.published if registry and (drifted or registry.shared) else ()
-    return next((port.number for port in ports if port.number != environment.registry.port), 0)
+    places = [(port.number, port.address) for port in ports]
+    configured = (environment.registry.port, environment.registry.address)
+    return configured if configured in places or not places else places[0]
 
 
 def _has_no_kubeconfig() -> ApiFacts:

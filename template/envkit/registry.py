@@ -49,10 +49,10 @@ class RegistryUse:
     bytes: int | None
 
 
-def answers(port: int) -> bool:
-    """Whether a registry answers `/v2/` on a port of this machine, within two seconds."""
+def answers(registry: Registry) -> bool:
+    """Whether a registry answers `/v2/` where it listens on this machine, within two seconds."""
     try:
-        status, _ = _get(port, "/v2/")
+        status, _ = _get(registry, "/v2/")
     except OSError:
         return False
     return status == HTTPStatus.OK
@@ -61,10 +61,10 @@ def answers(port: int) -> bool:
 def wait_until_it_answers(registry: Registry, seconds: float) -> None:
     """Waits for `/v2/`; UserError with the end of the container's log after that time."""
     deadline = time.monotonic() + seconds
-    while not answers(registry.port):
+    while not answers(registry):
         if time.monotonic() > deadline:
             raise UserError(
-                f"The registry does not answer on http://127.0.0.1:{registry.port}/v2/.",
+                f"The registry does not answer on http://{registry.endpoint}/v2/.",
                 _log_tail(registry.name),
                 f"docker logs {registry.name}",
             )
@@ -77,7 +77,7 @@ def use_of(registry: Registry) -> RegistryUse | None:
     try:  # whatever listens there may answer anything
         last = ""
         while True:
-            status, body = _get(registry.port, f"/v2/_catalog?n={_CATALOG_PAGE}" + (f"&last={last}" if last else ""))
+            status, body = _get(registry, f"/v2/_catalog?n={_CATALOG_PAGE}" + (f"&last={last}" if last else ""))
             page = json.loads(body).get("repositories") or [] if status == HTTPStatus.OK else []
             names += page
             if len(page) < _CATALOG_PAGE or page[-1] == last:
@@ -113,9 +113,9 @@ def move_tag(registry: Registry, name: str, tag: str, to: str) -> None:
 
 def require_answer(registry: Registry) -> None:
     """UserError where the registry does not answer."""
-    if not answers(registry.port):
+    if not answers(registry):
         raise UserError(
-            f"The registry does not answer on http://127.0.0.1:{registry.port}/v2/.",
+            f"The registry does not answer on http://{registry.endpoint}/v2/.",
             "It runs with the cluster.",
             f"{just_command()} create",
         )
@@ -244,7 +244,7 @@ def _manifest(
     """Status, content type and body of the answer to a request for a manifest."""
     try:
         return _request(
-            registry.port,
+            registry,
             method,
             f"/v2/{name}/manifests/{tag}",
             body,
@@ -252,23 +252,23 @@ def _manifest(
         )
     except OSError as error:
         raise UserError(
-            f"The registry does not answer on http://127.0.0.1:{registry.port}/v2/.",
+            f"The registry does not answer on http://{registry.endpoint}/v2/.",
             str(error),
             f"{just_command()} create",
         ) from error
 
 
-def _get(port: int, path: str) -> tuple[int, bytes]:
-    status, _, body = _request(port, "GET", path)
+def _get(registry: Registry, path: str) -> tuple[int, bytes]:
+    status, _, body = _request(registry, "GET", path)
     return status, body
 
 
 def _request(
-    port: int, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    registry: Registry, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
 ) -> tuple[int, str, bytes]:
     import http.client
 
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT)
+    connection = http.client.HTTPConnection(registry.endpoint, timeout=_TIMEOUT)
     try:
         connection.request(method, path, body, headers or {})
         response = connection.getresponse()

@@ -19,7 +19,7 @@ from http.client import HTTPException, HTTPResponse
 from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urljoin, urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import ProxyHandler, Request, build_opener
 
 from envkit.errors import UserError
 from envkit.mirrors import DOCKER_HUB, split_host
@@ -142,7 +142,7 @@ class Registries:
         """Asks whether a registry answers; one that wants a login does. RegistryError where it does not."""
         request = Request(f"{self._base(host)}/v2/")  # noqa: S310 - `_base` makes http and https alone
         try:
-            with urlopen(request, timeout=seconds):  # noqa: S310
+            with _open(request, seconds):
                 return
         except HTTPError as error:
             error.close()
@@ -238,7 +238,7 @@ class Registries:
                 # Not to the store of blobs to which a registry may send on.
                 request.add_unredirected_header("Authorization", allowed)
             try:
-                answer: HTTPResponse = urlopen(request, timeout=seconds)  # noqa: S310
+                answer = _open(request, seconds)
             except HTTPError as error:
                 if error.code == HTTPStatus.UNAUTHORIZED and attempt == 1 and not hasattr(body, "read"):
                     challenge = error.headers.get("WWW-Authenticate", "")
@@ -253,10 +253,26 @@ class Registries:
             return
 
     def _base(self, host: str) -> str:
-        name = urlsplit(f"//{host}").hostname or ""
-        is_here = name == "localhost" or name.endswith(".localhost") or name.startswith("127.")
-        scheme = "http" if host in self._plain_http or is_here else "https"
+        scheme = "http" if host in self._plain_http or _is_here(host) else "https"
         return f"{scheme}://{_HUB_API if host == DOCKER_HUB else host}"
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host, given with or without a port, is this machine."""
+    name = urlsplit(f"//{host}").hostname or ""
+    return name in ("localhost", "::1") or name.endswith(".localhost") or name.startswith("127.")
+
+
+class _ProxyForOthers(ProxyHandler):
+    """The proxies of the usual variables, but for what is on this machine: no proxy reaches that."""
+
+    def proxy_open(self, req: Request, proxy: str, type: str) -> Any:  # noqa: A002 - the names are urllib's
+        return None if _is_here(req.host) else super().proxy_open(req, proxy, type)
+
+
+def _open(request: Request, seconds: float) -> HTTPResponse:
+    answer: HTTPResponse = build_opener(_ProxyForOthers()).open(request, timeout=seconds)
+    return answer
 
 
 def _accept() -> dict[str, str]:
@@ -279,7 +295,7 @@ def _authorization(host: str, scope: str, challenge: str) -> str:
     if basic:
         request.add_unredirected_header("Authorization", basic)
     try:
-        with urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310
+        with _open(request, _SECONDS) as answer:
             document = json.loads(answer.read())
     except HTTPError as error:
         error.close()

@@ -52,9 +52,10 @@ def ensure_shared_registry(session: Session) -> bool:
         acted = True
     if acted:
         present = session.containers()[1]
-        port = next((port.number for port in present.published), 0) if present else 0
         registry = environment.registry
-        wait_until_it_answers(replace(registry, port=port or registry.port), _ANSWER_SECONDS)
+        if present and present.published:
+            registry = replace(registry, address=present.published[0].address, port=present.published[0].number)
+        wait_until_it_answers(registry, _ANSWER_SECONDS)
     return acted
 
 

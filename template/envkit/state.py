@@ -148,8 +148,8 @@ def _working_or_broken(observation: Observation, environment: Environment) -> As
         if wrong := _wrong_records(observation, environment, api.dns_records):
             reasons.append(f"Unknown to the cluster's DNS, or under an old address: {', '.join(wrong)}.")
     if not observation.registry_answers:
-        port = present_registry(environment, observation).port
-        reasons.append(f"The registry does not answer on 127.0.0.1:{port}.")
+        endpoint = present_registry(environment, observation).endpoint
+        reasons.append(f"The registry does not answer on {endpoint}.")
     if observation.registry and environment.network not in observation.registry.addresses:
         reasons.append(f"The registry is not on the network {environment.network}.")
     return Assessment(

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from fake_tools import Machine
 from samples import AGENTS, REGISTRY, SERVER, changed, healthy, sample_container, sample_environment
 
 from envkit import observation
-from envkit.engine import Container
+from envkit.engine import Container, Published
 from envkit.environment import Environment
 from envkit.errors import UserError
 from envkit.kubeconfig import kubeconfig_paths
@@ -190,6 +191,36 @@ def test_a_dead_engine_is_an_error(shop: Environment, monkeypatch: pytest.Monkey
 
     with pytest.raises(UserError, match="Docker is not reachable"):
         observe(shop)
+
+
+@pytest.mark.parametrize(
+    ("config_hash", "published", "asked", "elsewhere"),
+    [
+        ("another", ("127.0.0.1", 5050), "127.0.0.1:5050", (0, "127.0.0.1")),
+        ("another", ("127.0.0.1", 5060), "127.0.0.1:5060", (5060, "127.0.0.1")),
+        ("another", ("192.168.1.5", 5050), "192.168.1.5:5050", (0, "")),
+        ("", ("127.0.0.1", 5050), "192.168.1.5:5050", (0, "")),  # what k3d made has no hash to tell it by
+    ],
+)
+def test_a_registry_is_asked_where_it_was_made_to_listen(
+    shop: Environment,
+    monkeypatch: pytest.MonkeyPatch,
+    config_hash: str,
+    published: tuple[str, int],
+    asked: str,
+    elsewhere: tuple[int, str],
+) -> None:
+    edited = replace(shop, registry=replace(shop.registry, address="192.168.1.5"))
+    found = changed(healthy(shop), SERVER, config_hash=config_hash)
+    found = changed(found, REGISTRY, published=(Published(*published, 5000),))
+    _find(monkeypatch, [*found.nodes, found.registry])
+    monkeypatch.setattr(observation, "answers", lambda registry: registry.endpoint == asked)
+
+    seen = observe(edited)
+
+    assert seen.registry_answers
+    assert (seen.registry_port, seen.registry_address) == elsewhere
+    assert observation.present_registry(edited, seen).endpoint == asked
 
 
 def test_clusters_of_others_are_not_seen(shop: Environment) -> None:

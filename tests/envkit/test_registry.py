@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 from fake_tools import Machine, WebServer, web_server
+from loopback_server import serving
 from samples import sample_environment
 
 from envkit import registry
@@ -90,14 +93,53 @@ def test_what_is_no_name_of_an_image_is_refused(image: str) -> None:
 
 
 def test_a_registry_answers(shop: Registry, dead: Registry) -> None:
-    assert answers(shop.port)
-    assert not answers(dead.port)
+    assert answers(shop)
+    assert not answers(dead)
+
+
+@pytest.mark.parametrize(
+    ("address", "endpoint"),
+    [
+        ("127.0.0.1", "127.0.0.1:5050"),
+        ("192.168.1.5", "192.168.1.5:5050"),
+        ("0.0.0.0", "127.0.0.1:5050"),
+        ("::", "[::1]:5050"),
+        ("::1", "[::1]:5050"),
+    ],
+)
+def test_a_registry_is_asked_where_it_listens(dead: Registry, address: str, endpoint: str) -> None:
+    registry = replace(dead, address=address, port=5050)
+
+    assert registry.endpoint == endpoint
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have 127.0.0.1 alone")
+def test_a_registry_that_listens_on_another_address_alone_answers(machine: Machine) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    machine.add("docker", "exit 0")
+    with serving(Handler, "127.0.0.2") as host:
+        there = Registry("k3d-shop-registry", int(host.rpartition(":")[2]), "registry:2", "", address="127.0.0.2")
+
+        assert answers(there)
+        registry.require_answer(there)
+        registry.wait_until_it_answers(there, 0)
+        assert not answers(replace(there, address="127.0.0.1"))
+    with pytest.raises(UserError, match=r"does not answer on http://127\.0\.0\.2:"):
+        registry.require_answer(there)
 
 
 def test_a_server_that_is_no_registry_does_not_answer(served: WebServer, shop: Registry) -> None:
     del served.files["/v2/"]
 
-    assert not answers(shop.port)
+    assert not answers(shop)
 
 
 def test_a_server_that_speaks_another_protocol_does_not_answer() -> None:
@@ -113,7 +155,7 @@ def test_a_server_that_speaks_another_protocol_does_not_answer() -> None:
 
         thread = threading.Thread(target=speak)
         thread.start()
-        assert not answers(listener.getsockname()[1])
+        assert not answers(Registry("r", listener.getsockname()[1], "registry:2", ""))
         thread.join()
 
 
@@ -121,7 +163,7 @@ def test_a_server_that_says_nothing_does_not_answer(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(registry, "_TIMEOUT", 0.1)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        assert not answers(listener.getsockname()[1])
+        assert not answers(Registry("r", listener.getsockname()[1], "registry:2", ""))
 
 
 def test_a_registry_that_never_answers_shows_its_log(machine: Machine, dead: Registry) -> None:

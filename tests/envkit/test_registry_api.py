@@ -76,6 +76,32 @@ def test_a_registry_that_is_down_is_named() -> None:
         Registries().check("127.0.0.1:1")
 
 
+@pytest.mark.usefixtures("no_proxy_of_this_machine")
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_a_registry_of_this_machine_is_not_looked_for_behind_a_proxy(
+    registry: ImageRegistry, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    digest = registry.put_image("app", "1", b"layer")
+    registry.wants_token = True
+    monkeypatch.setenv(name, "http://127.0.0.1:1")
+    host = registry.host.replace("127.0.0.1", "localhost")
+
+    Registries().check(host)
+
+    assert Registries().digest(parse(f"{host}/app:1")) == digest
+
+
+@pytest.mark.usefixtures("no_proxy_of_this_machine")
+def test_a_registry_elsewhere_is_asked_through_the_proxy(
+    registry: ImageRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://{registry.host}")
+
+    Registries({"registry.invalid:5000"}).check("registry.invalid:5000")
+
+    assert registry.requests[0][1] == "http://registry.invalid:5000/v2/"
+
+
 class _SlowRegistry(BaseHTTPRequestHandler):
     """Takes an upload with pauses, and says that it has it, or nothing."""
 

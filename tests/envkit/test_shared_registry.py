@@ -193,7 +193,9 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engine:
     monkeypatch.setattr(registry, "docker", engine.docker)
     monkeypatch.setattr(shared_registry, "remove_containers", lambda names: engine.docker("rm", *names))
     monkeypatch.setattr(shared_registry, "inspect", lambda _, name: [] if name == "k3d-gone" else [{}])
-    monkeypatch.setattr(shared_registry, "wait_until_it_answers", lambda r, _: engine.calls.append(f"wait {r.port}"))
+    monkeypatch.setattr(
+        shared_registry, "wait_until_it_answers", lambda r, _: engine.calls.append(f"wait {r.endpoint}")
+    )
     monkeypatch.setattr(
         shared_registry, "k3d_containers", lambda: [*engine.nodes, *filter(None, [engine.registry]), OTHER]
     )
@@ -215,7 +217,7 @@ def test_the_first_environment_makes_it_without_a_cluster(shop: Environment, eng
     made = next(call for call in engine.calls if call.startswith("run"))
     assert "--label=k3d.cluster= " in f"{made} "
     assert "--label=envkit.registry=shared" in made
-    assert engine.calls[-1] == "wait 5050"
+    assert engine.calls[-1] == "wait 127.0.0.1:5050"
     assert JOIN not in engine.calls  # k3d does that when it makes the cluster
 
 
@@ -223,12 +225,12 @@ def test_the_first_environment_makes_it_without_a_cluster(shop: Environment, eng
     ("changes", "calls"),
     [
         ({}, []),
-        ({"addresses": {"bridge": "1"}}, [JOIN, "wait 5050"]),
-        ({"state": "exited"}, ["start k3d-shop-registry", "wait 5050"]),
-        ({"state": "paused"}, ["unpause k3d-shop-registry", "wait 5050"]),
+        ({"addresses": {"bridge": "1"}}, [JOIN, "wait 127.0.0.1:5050"]),
+        ({"state": "exited"}, ["start k3d-shop-registry", "wait 127.0.0.1:5050"]),
+        ({"state": "paused"}, ["unpause k3d-shop-registry", "wait 127.0.0.1:5050"]),
         (
-            {"state": "exited", "published": (Published("127.0.0.1", 5060, 5000),)},
-            ["start k3d-shop-registry", "wait 5060"],
+            {"state": "exited", "published": (Published("192.168.1.5", 5060, 5000),)},
+            ["start k3d-shop-registry", "wait 192.168.1.5:5060"],
         ),
     ],
 )
