@@ -104,7 +104,7 @@ def _kept_names(old: dict[str, Any], new: dict[str, Any], answers_file: str) -> 
         return
     wanted = " ".join(f"-d {key}={after}{name.removeprefix(before)}" for key, name in kept.items())
     is_usual = answers_file == ANSWERS_FILE
-    command = "bin/just update" if is_usual else f"copier update --trust --answers-file {answers_file}"
+    command = "bin/just update" if is_usual else f"copier update --trust --answers-file {shlex.quote(answers_file)}"
     yield "\n".join(
         [
             f"Names that were made of {before} stay: {', '.join(f'{key} {name}' for key, name in kept.items())}.",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     if cause:
         print(
             f"\nThe cluster was not created. {cause}\nThe repository is complete. Next:\n\n"
-            f"    cd {destination} && bin/just create\n",
+            f"    cd {shlex.quote(destination)} && bin/just create\n",
             file=sys.stderr,
         )
     return 0

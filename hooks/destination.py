@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ def free_folder(path: Path, *, template: Path, scope: object, answers_file: str 
     if ANSWERS_FILE in in_the_way:
         raise OccupiedError(
             f"{path} was generated already ({ANSWERS_FILE} is there). To bring it up to date:\n\n"
-            f"    cd {path} && copier update --trust\n"
+            f"    cd {shlex.quote(str(path))} && copier update --trust\n"
         )
     if in_the_way:
         raise OccupiedError(
@@ -119,7 +120,7 @@ def _refuse_unready_service(service: Destination, answers_file: str) -> None:
     if (absolute / answers_file).exists():
         raise OccupiedError(
             f"{path} has the snippet already ({answers_file} is there). To bring it up to date:\n\n"
-            f"    cd {path} && copier update --trust --answers-file {answers_file}\n\n"
+            f"    cd {shlex.quote(str(path))} && copier update --trust --answers-file {shlex.quote(answers_file)}\n\n"
             "For a second one, beside it: --answers-file .copier-answers.NAME.yml"
             " -d devcontainer_file=.devcontainer/NAME/devcontainer.json"
         )
@@ -131,10 +132,10 @@ def _refuse_unready_service(service: Destination, answers_file: str) -> None:
     if status.returncode:
         raise OccupiedError(
             f"{path} is no Git repository, so a change of its dev container could not be undone. Make it one:\n\n"
-            f'    cd {path} && git init && git add -A && git commit -m "first commit"\n'
+            f'    cd {shlex.quote(str(path))} && git init && git add -A && git commit -m "first commit"\n'
         )
     if status.stdout:
         raise OccupiedError(
             f"{path} has changes that are not committed. Commit them, or put them aside:\n\n"
-            f"    cd {path} && git stash --include-untracked\n"
+            f"    cd {shlex.quote(str(path))} && git stash --include-untracked\n"
         )

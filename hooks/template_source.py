@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -37,7 +38,7 @@ def commit_of(ref: str) -> str:
     except subprocess.CalledProcessError as error:
         raise UnusableSourceError(
             f"The template has no version {ref!r}. To see those it has:\n\n"
-            f"    git -C {ROOT} tag --list; git -C {ROOT} branch --all\n"
+            f"    git -C {shlex.quote(str(ROOT))} tag --list; git -C {shlex.quote(str(ROOT))} branch --all\n"
         ) from error
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from envkit.errors import UserError
 from envkit.paths import just_command
+from envkit.wording import quoted
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -100,7 +101,8 @@ def read_ca_bundle(path: Path) -> CaBundle:
         raise UserError(
             f"{path} holds no certificate in the PEM format.",
             "Each begins with a line -----BEGIN CERTIFICATE-----.",
-            f"openssl x509 -inform der -in CERTIFICATE.cer -out {path}   (where yours is binary, as .cer and .der are)",
+            f"openssl x509 -inform der -in CERTIFICATE.cer -out {quoted(path)}"
+            "   (where yours is binary, as .cer and .der are)",
         )
     try:
         certificates = x509.load_pem_x509_certificates(content)
@@ -142,7 +144,9 @@ def _content(path: Path) -> bytes:
         ) from None
     except OSError as error:
         raise UserError(
-            f"{path} cannot be read.", str(error.strerror or error), f"ls -l {path}   (then: {just_command()} doctor)"
+            f"{path} cannot be read.",
+            str(error.strerror or error),
+            f"ls -l {quoted(path)}   (then: {just_command()} doctor)",
         ) from error
 
 

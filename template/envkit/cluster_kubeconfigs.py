@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from envkit.devcontainer_files import (
@@ -23,6 +22,7 @@ from envkit.kubeconfig import (
 from envkit.merge_target import is_own, why_left_alone
 from envkit.process import capture
 from envkit.session import Session
+from envkit.wording import quoted
 
 _SECONDS = 30
 
@@ -54,7 +54,7 @@ def write_kubeconfigs(session: Session, *, text: str = "", switch: bool = False)
         if not _agrees(paths.merged, text):
             session.steps.say(
                 f"The context {context} was not put into {paths.merged}, because {why}."
-                f" To use it here: export KUBECONFIG={shlex.quote(str(paths.host))}"
+                f" To use it here: export KUBECONFIG={quoted(paths.host)}"
             )
     elif merge(paths.merged, text, context, switch=switch):
         changed.append(str(paths.merged))

@@ -45,6 +45,7 @@ from envkit.errors import UserError
 from envkit.overlay import is_set_in, local_file, merged, read_overlay
 from envkit.paths import ROOT
 from envkit.process import redact
+from envkit.wording import quoted
 
 _PortNumber = Annotated[int, Field(ge=1, le=65535)]
 _UnprivilegedPort = Annotated[int, Field(ge=1024, le=65535)]
@@ -293,16 +294,18 @@ def _read_k3d_yaml(path: Path) -> dict[str, Any]:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
-            f"{path} is missing.", "It describes the cluster.", f"git -C {path.parent} checkout -- {path.name}"
+            f"{path} is missing.", "It describes the cluster.", f"git -C {quoted(path.parent)} checkout -- {path.name}"
         ) from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read.", str(error), f"ls -l {path}") from error
+        raise UserError(f"{path} cannot be read.", str(error), f"ls -l {quoted(path)}") from error
     except (yaml.YAMLError, ValueError) as error:  # PyYAML lets the ValueError of a date like 2026-02-31 through
         raise UserError(
-            f"{path} is not valid YAML.", str(error), f"Correct it, or: git -C {path.parent} diff {path.name}"
+            f"{path} is not valid YAML.", str(error), f"Correct it, or: git -C {quoted(path.parent)} diff {path.name}"
         ) from error
     if not isinstance(document, dict):
-        raise UserError(f"{path} is not a mapping of keys to values.", "", f"git -C {path.parent} diff {path.name}")
+        raise UserError(
+            f"{path} is not a mapping of keys to values.", "", f"git -C {quoted(path.parent)} diff {path.name}"
+        )
     return document
 
 
@@ -329,7 +332,7 @@ def _dotenv_values(path: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read.", str(error), f"ls -l {path}") from error
+        raise UserError(f"{path} cannot be read.", str(error), f"ls -l {quoted(path)}") from error
     values = {}
     for binding in parse_stream(io.StringIO(text)):
         original = binding.original
@@ -388,7 +391,7 @@ def _read_settings(path: Path) -> _Settings:
         return _Settings(ide=_Ide(lens="none"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
         why = _problems(error) if isinstance(error, ValidationError) else str(error)
-        raise UserError(f"{path} is not right.", why, f"git -C {path.parent} diff {path.name}") from error
+        raise UserError(f"{path} is not right.", why, f"git -C {quoted(path.parent)} diff {path.name}") from error
 
 
 def _refuse_unknown(local: dict[str, Any], path: Path) -> None:
@@ -418,7 +421,7 @@ def _validate(document: dict[str, Any], path: Path, local: dict[str, Any]) -> _K
         raise UserError(
             f"{wrong} is not a configuration that this environment can use.",
             _problems(error, local, local_file(path).name),
-            f"Correct {wrong}, or: git -C {wrong.parent} diff {wrong.name}",
+            f"Correct {wrong}, or: git -C {quoted(wrong.parent)} diff {wrong.name}",
         ) from error
 
 

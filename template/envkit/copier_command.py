@@ -10,6 +10,7 @@ from envkit.errors import CommandFailedError, UserError
 from envkit.mirrors import read_mirrors
 from envkit.paths import ROOT, just_command
 from envkit.process import capture, find_tool, stream
+from envkit.wording import quoted
 
 _REQUIREMENTS = Path(__file__).with_name("copier.txt")
 _SECONDS = 180
@@ -21,7 +22,9 @@ def pinned_version() -> str:
     match = re.search(r"(?m)^copier==(\S+)", _REQUIREMENTS.read_text(encoding="utf-8"))
     if not match:
         raise UserError(
-            f"{_REQUIREMENTS} does not name Copier.", "", f"git -C {ROOT} checkout -- envkit/{_REQUIREMENTS.name}"
+            f"{_REQUIREMENTS} does not name Copier.",
+            "",
+            f"git -C {quoted(ROOT)} checkout -- envkit/{_REQUIREMENTS.name}",
         )
     return match[1]
 

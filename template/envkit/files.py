@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from envkit.errors import UserError
+from envkit.wording import quoted
 
 
 def write_private(path: Path, text: str, *, owner_of: Path | None = None) -> bool:
@@ -26,7 +27,9 @@ def write_private(path: Path, text: str, *, owner_of: Path | None = None) -> boo
         target = path.resolve()
         if target.exists() and not target.is_file():
             raise UserError(
-                f"{path} cannot be written.", "It is not a regular file.", f"ls -ld {path}   (name another file)"
+                f"{path} cannot be written.",
+                "It is not a regular file.",
+                f"ls -ld {quoted(path)}   (name another file)",
             )
         owner = _owner(target) or (_owner(owner_of) if owner_of else None)
         if target.exists() and target.read_bytes() == text.encode():
@@ -50,7 +53,9 @@ def write_private(path: Path, text: str, *, owner_of: Path | None = None) -> boo
             raise
     except OSError as error:
         raise UserError(
-            f"{path} cannot be written.", str(error), f"ls -ld {path.parent} {path}   (it must be yours and writable)"
+            f"{path} cannot be written.",
+            str(error),
+            f"ls -ld {quoted(path.parent)} {quoted(path)}   (it must be yours and writable)",
         ) from error
     return True
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shlex
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from envkit.errors import UserError
 from envkit.image_list import Kind, Needed
 from envkit.paths import just_command
 from envkit.registry_api import Manifest, Reference, Registries, RegistryError, parse
+from envkit.wording import quoted
 
 _FORMAT = 1
 _CHUNK = 1 << 20
@@ -280,7 +280,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
 
 def command_for(option: str, path: Path) -> str:
     """The recipe's call with a file, as it is typed in a shell."""
-    return f"{just_command()} images {option} {shlex.quote(str(path))}"
+    return f"{just_command()} images {option} {quoted(path)}"
 
 
 def names_of(items: Iterable[Item]) -> str:

@@ -20,6 +20,7 @@ import yaml
 from envkit.errors import UserError
 from envkit.files import write_private
 from envkit.paths import just_command
+from envkit.wording import quoted
 
 _API_PORT_IN_NETWORK = 6443
 _SECTIONS = ("clusters", "contexts", "users")
@@ -162,7 +163,7 @@ def _read(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read.", str(error), f"ls -l {path}") from error
+        raise UserError(f"{path} cannot be read.", str(error), f"ls -l {quoted(path)}") from error
 
 
 def _compose(text: str, path: Path) -> yaml.MappingNode:
@@ -187,7 +188,7 @@ def _broken(path: Path, why: str) -> UserError:
     return UserError(
         f"{path} is not a valid kubeconfig; it was left as it is.",
         why,
-        f"Correct it or move it away (mv {path} {path}.broken), then: {just_command()} kubeconfig",
+        f"Correct it or move it away (mv {quoted(path)} {quoted(path)}.broken), then: {just_command()} kubeconfig",
     )
 
 
@@ -291,7 +292,7 @@ def _locked(path: Path) -> Iterator[None]:
         target = path.resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError) as error:  # Python before 3.13 has RuntimeError for a symlink to itself
-        raise UserError(f"{path} cannot be changed.", str(error), f"ls -ld {path.parent}") from error
+        raise UserError(f"{path} cannot be changed.", str(error), f"ls -ld {quoted(path.parent)}") from error
     lock = target.with_name(target.name + ".lock")
     deadline = time.monotonic() + _LOCK_WAIT
     while True:
@@ -303,11 +304,11 @@ def _locked(path: Path) -> Iterator[None]:
                 raise UserError(
                     f"{path} is locked.",
                     f"{lock} exists: kubectl or another tool is changing the file, or was killed while it did.",
-                    f"If nothing is changing it: rm {lock}, then: {just_command()} kubeconfig",
+                    f"If nothing is changing it: rm {quoted(lock)}, then: {just_command()} kubeconfig",
                 ) from None
             time.sleep(0.1)
         except OSError as error:
-            raise UserError(f"{path} cannot be changed.", str(error), f"ls -ld {target.parent}") from error
+            raise UserError(f"{path} cannot be changed.", str(error), f"ls -ld {quoted(target.parent)}") from error
     try:
         yield
     finally:

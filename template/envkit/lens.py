@@ -17,6 +17,7 @@ from envkit.errors import UserError
 from envkit.paths import just_command, state_dir
 from envkit.process import stream, tool_environment
 from envkit.progress import Steps
+from envkit.wording import quoted
 
 Lens = Literal["openlens", "freelens", "none"]
 
@@ -175,7 +176,7 @@ def run_lens(*, lens: Lens, kubeconfig: Path) -> None:
         raise UserError(
             f"{program.title} needs a display, and this machine has none.",
             "Neither DISPLAY nor WAYLAND_DISPLAY is set.",
-            f"Run it on a desktop. In a terminal: KUBECONFIG={kubeconfig} kubectl get nodes",
+            f"Run it on a desktop. In a terminal: KUBECONFIG={quoted(kubeconfig)} kubectl get nodes",
         )
     if found is None:
         raise UserError(f"{program.title} is not installed.", next_step=f"{just_command()} install-lens")
@@ -261,7 +262,7 @@ def _install_on_macos(steps: Steps, program: _Program) -> None:
         name, sha256 = program.files[platform_name()]
         target = Path.home() / "Downloads" / name
         fetch(f"{program.release}/{name}", sha256, target, note=step.note)
-    steps.say(f"Now move {program.title} into Applications: open {target}")
+    steps.say(f"Now move {program.title} into Applications: open {quoted(target)}")
 
 
 def _confirm(program: _Program, assume_yes: bool) -> None:

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from envkit.errors import UserError
 from envkit.paths import just_command, state_dir
+from envkit.wording import quoted
 
 WAIT = 900.0
 """Seconds to wait for another envkit; a creation that pulls every image over a slow line takes minutes."""
@@ -39,7 +40,9 @@ def cluster_lock(cluster: str, action: str, on_wait: Callable[[str], None], wait
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:  # such as one that belongs to root, from a run with sudo
         raise UserError(
-            f"The lock {path} cannot be opened.", str(error), f"ls -l {path}   (if it is root's: sudo rm {path})"
+            f"The lock {path} cannot be opened.",
+            str(error),
+            f"ls -l {quoted(path)}   (if it is root's: sudo rm {quoted(path)})",
         ) from error
     try:
         deadline = time.monotonic() + wait

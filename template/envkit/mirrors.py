@@ -14,6 +14,7 @@ from typing import Any
 
 from envkit.errors import UserError
 from envkit.paths import ROOT
+from envkit.wording import quoted
 
 DOWNLOAD_VARIABLE = "ENVKIT_DOWNLOAD_MIRROR"
 """The environment variable that goes before the team's download mirror."""
@@ -173,4 +174,4 @@ def k3d_variables() -> dict[str, str]:
 
 
 def _not_right(path: Path, why: str) -> UserError:
-    return UserError(f"{path} is not right.", why, f"git -C {path.parent} diff {path.name}")
+    return UserError(f"{path} is not right.", why, f"git -C {quoted(path.parent)} diff {path.name}")

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from envkit.errors import UserError
+from envkit.wording import quoted
 
 
 def local_file(path: Path) -> Path:
@@ -32,7 +33,7 @@ def read_overlay(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise UserError(f"{path} cannot be read.", str(error.strerror or error), f"ls -l {path}") from error
+        raise UserError(f"{path} cannot be read.", str(error.strerror or error), f"ls -l {quoted(path)}") from error
     # PyYAML lets the ValueError of a date like 2026-02-31 through; bytes that are not UTF-8 give one as well.
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path} is not valid YAML.", str(error), f"Correct {path}.") from error

@@ -22,7 +22,7 @@ from envkit.observation import Observation
 from envkit.ownership import clashes
 from envkit.paths import ROOT, just_command
 from envkit.ports import change_hint, free_port_for, is_busy, is_own_address, owner_of
-from envkit.wording import counted
+from envkit.wording import counted, quoted
 
 _MEMORY_BASE, _MEMORY_AGENT = 2 * 2**30, 2**29
 _INOTIFY = {"max_user_instances": 512, "max_user_watches": 65536}
@@ -233,7 +233,7 @@ def check_corporate_network(environment: Environment, root: Path = ROOT) -> list
     dotenv = root / ".env"
     if network.credentials and dotenv.is_file() and dotenv.stat().st_mode & 0o077:
         detail = f"{dotenv} holds a proxy's password, and others can read it"
-        checks.append(Check("Proxy", Verdict.WARN, detail, f"chmod 600 {dotenv}"))
+        checks.append(Check("Proxy", Verdict.WARN, detail, f"chmod 600 {quoted(dotenv)}"))
     addresses = dict.fromkeys(filter(None, (network.http_proxy, network.https_proxy)))
     checks += [_check_proxy(url, network.credentials) for url in addresses]
     names = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")

@@ -11,10 +11,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, cast
 
 from envkit.errors import TIMED_OUT, CommandFailedError, UserError
 from envkit.paths import TOOLS_BIN, just_command
+from envkit.wording import quoted
 
 # k3d lets K3D_* variables override its config file, so a stray K3D_SERVERS would change the cluster.
 # These say where k3d's own helper images come from and which fixes it applies; people set them on purpose.
@@ -297,7 +299,8 @@ def _not_a_program(path: str, error: OSError) -> UserError:
     return UserError(
         f"{path} cannot be run.",
         str(error),
-        f"file {path}   (is it for this kind of machine? if not, remove it, then: {just_command()} install)",
+        f"file {quoted(Path(path))}"
+        f"   (is it for this kind of machine? if not, remove it, then: {just_command()} install)",
     )
 
 

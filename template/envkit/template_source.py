@@ -13,6 +13,7 @@ from packaging.version import InvalidVersion, Version
 from envkit.errors import CommandFailedError, UserError
 from envkit.paths import ROOT
 from envkit.process import capture
+from envkit.wording import quoted
 
 ANSWERS_FILE = ".copier-answers.yml"
 _SECONDS = 60
@@ -89,12 +90,12 @@ def read_origin(root: Path = ROOT) -> Origin:
             f"{path} is missing.", "It says which template this environment is of, and its answers.", _way_back(root)
         ) from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read.", str(error.strerror or error), f"ls -l {path}") from error
+        raise UserError(f"{path} cannot be read.", str(error.strerror or error), f"ls -l {quoted(path)}") from error
     except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} does not say which version of which template this environment is of.",
             "Copier writes _src_path and _commit there, and nothing else should change them.",
-            f"git -C {root} log --patch -- {ANSWERS_FILE}   (shows the last change; take it back)",
+            f"git -C {quoted(root)} log --patch -- {ANSWERS_FILE}   (shows the last change; take it back)",
         ) from error
 
 
@@ -176,11 +177,11 @@ def _way_back(root: Path) -> str:
     log = ["git", "-C", str(root), "log", "-1", "--format=%h", "--diff-filter=D", "--", ANSWERS_FILE]
     try:
         if capture(["git", "-C", str(root), "ls-files", "--", ANSWERS_FILE], timeout=_SECONDS).strip():
-            return f"git -C {root} checkout HEAD -- {ANSWERS_FILE}"
+            return f"git -C {quoted(root)} checkout HEAD -- {ANSWERS_FILE}"
         if commit := capture(log, timeout=_SECONDS).strip():
             return (
-                f"git -C {root} checkout {commit}^ -- {ANSWERS_FILE}"
-                f" && git -C {root} commit -m 'fix: bring the answers back'"
+                f"git -C {quoted(root)} checkout {commit}^ -- {ANSWERS_FILE}"
+                f" && git -C {quoted(root)} commit -m 'fix: bring the answers back'"
             )
     except CommandFailedError:
         pass

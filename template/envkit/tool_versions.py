@@ -23,6 +23,7 @@ from envkit.errors import UserError
 from envkit.paths import ROOT, TOOLS_BIN
 from envkit.process import tool_environment
 from envkit.provider import is_existing
+from envkit.wording import quoted
 
 MISE_TOML = ROOT / "mise.toml"
 
@@ -296,5 +297,5 @@ def _mise_toml() -> dict[str, Any]:
         raise UserError(
             f"{MISE_TOML} cannot be read, so the pinned versions of the tools are not known.",
             str(error),
-            f"git -C {ROOT} checkout -- mise.toml",
+            f"git -C {quoted(ROOT)} checkout -- mise.toml",
         ) from error

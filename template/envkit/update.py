@@ -28,6 +28,7 @@ from envkit.template_source import (
     read_origin,
     without_credentials,
 )
+from envkit.wording import quoted
 
 _SECONDS = 60
 _SAME_VERSION = ":current:"
@@ -138,7 +139,7 @@ def _require_repository(root: Path) -> None:
         raise UserError(
             f"{root} has no commit in Git.",
             "An update merges into what is committed, and the commit is the way back.",
-            f'cd {root} && git init && git add -A && git commit -m "feat: generate the environment"',
+            f'cd {quoted(root)} && git init && git add -A && git commit -m "feat: generate the environment"',
         ) from error
 
 
@@ -148,14 +149,14 @@ def _require_clean(root: Path) -> None:
             "An update or merge is not finished.",
             "These have conflicts:\n" + "\n".join(open_files),
             f'Finish it: edit them, then git add -A && git commit -m "chore: update the environment"\n'
-            f"or go back: cd {root} && {ABORT}",
+            f"or go back: cd {quoted(root)} && {ABORT}",
         )
     changed = capture(["git", "-C", str(root), "status", "--porcelain", "--", "."], timeout=_SECONDS).splitlines()
     if changed:
         raise UserError(
             "There are changes that are not committed.",
             "An update could not be told apart from them:\n" + "\n".join(changed[:10]),
-            f'cd {root} && git add -A && git commit -m "..."\n'
+            f'cd {quoted(root)} && git add -A && git commit -m "..."\n'
             f"or put them aside: git stash -u && {just_command()} update   (git stash pop brings them back)",
         )
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -427,6 +428,20 @@ def test_a_folder_in_the_files_place_is_named(config: Path) -> None:
 
     with pytest.raises(UserError, match=re.escape(str(config))):
         merge(config, KUBECONFIG, CONTEXT)
+
+
+def test_a_command_that_is_suggested_can_be_copied_where_the_path_has_spaces(tmp_path: Path) -> None:
+    folder = tmp_path / "my files"
+    folder.mkdir()
+    config = folder / "it's mine"
+    config.write_text("- list\n", encoding="utf-8")
+
+    with pytest.raises(UserError) as caught:
+        merge(config, KUBECONFIG, CONTEXT)
+
+    command = re.search(r"\((mv .*)\)", caught.value.next_step)
+    assert command
+    assert shlex.split(command[1]) == ["mv", str(config), f"{config}.broken"]
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

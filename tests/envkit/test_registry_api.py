@@ -77,7 +77,7 @@ def test_a_registry_that_is_down_is_named() -> None:
 
 
 @pytest.mark.usefixtures("no_proxy_of_this_machine")
-@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy"])
 def test_a_registry_of_this_machine_is_not_looked_for_behind_a_proxy(
     registry: ImageRegistry, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

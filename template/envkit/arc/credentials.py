@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from envkit.arc.settings import ArcSettings, LocalSettings, read_token
 from envkit.paths import ROOT
+from envkit.wording import quoted
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -100,7 +101,7 @@ def _key_problems(local: LocalSettings, root: Path) -> Iterator[tuple[str, str]]
     if not path.is_file():
         yield (
             f"The App's private key is missing: {path}.",
-            f"Download it ({KEY_PAGE}), then: mv ~/Downloads/*.private-key.pem {path}",
+            f"Download it ({KEY_PAGE}), then: mv ~/Downloads/*.private-key.pem {quoted(path)}",
         )
         return
     yield from _open_to_others(path)
@@ -112,7 +113,7 @@ def _key_problems(local: LocalSettings, root: Path) -> Iterator[tuple[str, str]]
 def _open_to_others(path: Path) -> Iterator[tuple[str, str]]:
     mode = path.stat().st_mode
     if mode & _PRIVATE_MODE_MASK:
-        yield f"{path} can be read by others (mode {mode & 0o777:04o}).", f"chmod 600 {path}"
+        yield f"{path} can be read by others (mode {mode & 0o777:04o}).", f"chmod 600 {quoted(path)}"
 
 
 def key_defect(path: Path) -> str:

@@ -25,6 +25,7 @@ from envkit.corporate_network import CorporateNetwork
 from envkit.errors import UserError
 from envkit.overlay import local_file, merged, read_overlay
 from envkit.paths import ROOT, just_command
+from envkit.wording import quoted
 
 CONTROLLER_NAMESPACE = "arc-systems"
 RUNNERS_NAMESPACE = "arc-runners"
@@ -324,7 +325,9 @@ def _read_values(path: Path) -> dict[str, Any]:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    restore = f"git -C {ROOT} checkout -- {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}"
+    restore = (
+        f"git -C {quoted(ROOT)} checkout -- {quoted(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)}"
+    )
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -16,6 +16,7 @@ from envkit.errors import UserError, validation_problems
 from envkit.existing.cluster import CONSENT_VARIABLE, OWN_ADDRESSES, ExistingCluster
 from envkit.existing.repository import Repository
 from envkit.paths import ROOT
+from envkit.wording import quoted
 
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
 _Context = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,252}$")]
@@ -61,7 +62,7 @@ def read_existing_cluster(root: Path = ROOT) -> ExistingCluster:
     try:
         settings = _Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
-        raise UserError(f"{path} is not right.", _said(error), f"git -C {root} diff {path.name}") from error
+        raise UserError(f"{path} is not right.", _said(error), f"git -C {quoted(root)} diff {path.name}") from error
     dotenv = root / ".env"
     try:
         # Without interpolation, as everywhere: the process environment is no source of settings.

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from envkit.errors import UserError, validation_problems
 from envkit.paths import ROOT, just_command
+from envkit.wording import quoted
 
 Arch = Literal["amd64", "arm64"]
 ARCHITECTURES: tuple[Arch, ...] = ("amd64", "arm64")
@@ -161,7 +162,7 @@ def base_image(root: Path = ROOT) -> str:
     raise UserError(
         f"{path} has no line `ARG BASE_IMAGE=...`.",
         "It names the release of the runner that the image is based on.",
-        f"git -C {root} diff runner/Dockerfile",
+        f"git -C {quoted(root)} diff runner/Dockerfile",
     )
 
 
@@ -203,7 +204,7 @@ def _document(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(
-            f"{path} cannot be read.", str(error), f"git -C {path.parent} checkout -- {path.name}"
+            f"{path} cannot be read.", str(error), f"git -C {quoted(path.parent)} checkout -- {path.name}"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise _not_right(path, str(error)) from error
@@ -227,4 +228,4 @@ def _is_own(place: tuple[str | int, ...], own: dict[str, dict[str, Any]], known:
 
 
 def _not_right(path: Path, why: str) -> UserError:
-    return UserError(f"{path} is not right.", why, f"git -C {path.parent} diff {path.name}")
+    return UserError(f"{path} is not right.", why, f"git -C {quoted(path.parent)} diff {path.name}")
