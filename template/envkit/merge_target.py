@@ -16,7 +16,7 @@ def is_own(paths: KubeconfigPaths) -> bool:
 def why_left_alone(path: Path) -> str:
     """Why a file gets no entries and loses none; empty where it may be changed.
 
-    Without these it would be replaced: by root even `/dev/null`, and one that is read-only by everybody.
+    It would be replaced otherwise, because a rename does not ask: by root even `/dev/null`.
     """
     target = _resolved(path)
     try:
@@ -26,9 +26,11 @@ def why_left_alone(path: Path) -> str:
             return "it is not a regular file"
         if context := _environment_of(target):
             return f"it is the own file of the environment {context.removeprefix('k3d-')}"
-        # kubectl fails on it too; but root, who may do anything, is to respect it as well
-        if not os.access(target, os.W_OK) or not target.stat().st_mode & 0o222:
+        # kubectl fails on these two as well; root, who may do anything, is to respect the first.
+        if not target.stat().st_mode & 0o222:
             return "it is read-only"
+        if not os.access(target, os.W_OK):
+            return "this user may not write to it"
     except OSError:
         pass  # whoever reads it says what is wrong with it
     return ""

@@ -442,6 +442,45 @@ def test_status_tells_which_kubeconfig_is_not_current(
     assert f"{files.merged}  missing" in table
 
 
+def test_status_says_why_the_developers_own_kubeconfig_is_left_alone(
+    shop: Environment,
+    found: Callable[[Observation], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found(healthy(shop))
+    files = kubeconfig_paths(shop.context)
+    files.host.parent.mkdir(parents=True)
+    files.host.write_text(KUBECONFIG, encoding="utf-8")
+    monkeypatch.setenv("KUBECONFIG", "/dev/null")
+
+    why = "it is not a regular file"
+    assert _status(capsys)["kubeconfigs"] == [
+        {"path": str(files.host), "present": True, "current": True, "left_alone": ""},
+        {"path": str(files.devcontainer), "present": False, "current": False, "left_alone": ""},
+        {"path": "/dev/null", "present": False, "current": True, "left_alone": why},
+    ]
+    assert cli.main(["status"]) == 0
+    assert f"/dev/null  left alone, because {why}" in capsys.readouterr().out
+
+
+def test_the_kubeconfigs_are_listed_without_one_that_is_left_alone(
+    shop: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = kubeconfig_paths(shop.context)
+    monkeypatch.setattr(cli, "write_kubeconfigs", lambda _: [str(files.host)])
+
+    assert cli.main(["kubeconfig"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"written  {files.host}",
+        f"current  {files.devcontainer}",
+        f"current  {files.merged}",
+    ]
+    monkeypatch.setenv("KUBECONFIG", "/dev/null")
+    assert cli.main(["kubeconfig"]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"written  {files.host}", f"current  {files.devcontainer}"]
+
+
 # -- doctor -------------------------------------------------------------------------------------------------------
 
 

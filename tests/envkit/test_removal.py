@@ -240,6 +240,13 @@ def test_a_file_that_is_read_only_stays_as_it_is(session: Session, monkeypatch: 
     _is_left_alone(session, path, "it is read-only")
 
 
+def test_a_file_that_only_others_may_write_to_stays_as_it_is(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _name(monkeypatch, session.kubeconfigs.host.with_name("config"), OTHER)
+    monkeypatch.setattr(os, "access", lambda _, mode: mode != os.W_OK)
+
+    _is_left_alone(session, path, "this user may not write to it")
+
+
 def test_entries_that_a_read_only_file_has_are_mentioned_where_they_stay(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
