@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
+import yaml
 from e2e.conftest import NewEnvironment
 from e2e.generated import Generated
-from e2e.machine import docker, wait_until
-from e2e.workload import assert_it_works, deploy, image_name, pull, push_hello
+from e2e.machine import docker, free_ports, wait_until
+from e2e.workload import assert_it_works, deploy, get, image_name, pull, push_hello
 
 pytestmark = pytest.mark.e2e
 
 _AGENTS = 2
+_NODE_PORT = 30080
 
 
 @pytest.fixture(scope="module")
 def environment(new_environment: NewEnvironment) -> Generated:
-    return new_environment(agents=_AGENTS)
+    """An environment with two ports of its team: one leads through the load balancer to an agent, one to the server."""
+    environment = new_environment(agents=_AGENTS)
+    path = environment.root / "k3d.yaml"
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for port, node in zip(free_ports(2), ("agent:0", "server:0:direct"), strict=True):
+        document["ports"].append({"port": f"127.0.0.1:{port}:{_NODE_PORT}", "nodeFilters": [node]})
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return environment
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +36,9 @@ def deployed(environment: Generated) -> tuple[str, str]:
     """The name of an image in the registry, and what a config map keeps in the cluster."""
     environment.envkit("create")
     name = push_hello(environment)
-    return name, deploy(environment, image_name(environment, name))
+    text = deploy(environment, image_name(environment, name))
+    environment.kubectl("create", "service", "nodeport", "web", "--tcp=8080", f"--node-port={_NODE_PORT}")
+    return name, text
 
 
 @pytest.fixture
@@ -181,10 +193,19 @@ def _assert_all_is_well(environment: Generated, deployed: tuple[str, str]) -> No
     assert len(agents) == _AGENTS
     assert len(environment.ready_nodes()) == _AGENTS + 1
     assert_it_works(environment, text)
+    for port in _node_ports(environment):
+        wait_until(f"the port {port} leads to the web server", partial(get, port), 30)
     pull(environment, image_name(environment, name))
     before = environment.identities()
     assert "nothing had to be done" in environment.envkit("create").stdout
     assert environment.identities() == before
+
+
+def _node_ports(environment: Generated) -> list[int]:
+    """The ports of this machine that lead to the node port."""
+    document = yaml.safe_load((environment.root / "k3d.yaml").read_text(encoding="utf-8"))
+    mappings = [str(entry["port"]).split(":") for entry in document["ports"]]
+    return [int(port) for _, port, inside in mappings if int(inside) == _NODE_PORT]
 
 
 def _assert_agents_join_at_the_server(environment: Generated) -> None:

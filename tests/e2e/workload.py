@@ -74,7 +74,7 @@ def assert_it_works(environment: Generated, text: str) -> None:
     answered: set[str] = set()
 
     def every_node_has_answered() -> bool:
-        body = _get(port)
+        body = get(port)
         answered.update(pod for pod in wanted if pod in body)
         return answered == wanted
 
@@ -88,6 +88,18 @@ def in_pod(environment: Generated, *arguments: str) -> str:
     """What the image's client prints when it runs in a pod."""
     pod = environment.objects("pods", "--selector=app=web")[0]["metadata"]["name"]
     return environment.kubectl("exec", pod, "--", "/hello", *arguments)
+
+
+def get(port: int) -> str:
+    """What answers HTTP on a port of this machine; empty where nothing does."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_HTTP_TIMEOUT)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().read().decode()
+    except (OSError, http.client.HTTPException):
+        return ""
+    finally:
+        connection.close()
 
 
 def _pod(name: str, image: str, host_port: int | None = None) -> dict[str, Any]:
@@ -108,14 +120,3 @@ def _apply(environment: Generated, manifest: dict[str, Any]) -> None:
 
 def _phase(environment: Generated, pod: str) -> str:
     return environment.kubectl("get", "pod", pod, "--output=jsonpath={.status.phase}")
-
-
-def _get(port: int) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_HTTP_TIMEOUT)
-    try:
-        connection.request("GET", "/")
-        return connection.getresponse().read().decode()
-    except (OSError, http.client.HTTPException):
-        return ""
-    finally:
-        connection.close()
