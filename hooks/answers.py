@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
+from destination import ANSWERS_FILE
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -35,6 +36,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 from questions import all_questions, answerable, render
+from update_files import ABORT, committed
 
 TRUE_WORDS = frozenset({"y", "yes", "t", "true", "on", "1"})
 FALSE_WORDS = frozenset({"n", "no", "f", "false", "off", "0"})
@@ -443,6 +445,21 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
     return {question.key: values[question.key] for question in answerable()}
 
 
+def changed_scope(before: Mapping[str, Any], after: Mapping[str, Any]) -> Problem | None:
+    """What is wrong where an update would make a snippet of an environment, or the other way round; None elsewhere.
+
+    Copier would remove all files of the one, with the .gitignore that keeps secrets out of Git, and render the other.
+    """
+    instead = {
+        "devcontainer": "this is an environment, and an update makes no dev container snippet of it. For the snippet of"
+        " a service repository, in a clone of the template: script/new ../service -d scope=devcontainer",
+        "environment": "this is a dev container snippet, and an update makes no environment of it. For an environment,"
+        " in a clone of the template: script/new ../env",
+    }
+    old, new = str(before.get("scope", "environment")), str(after.get("scope", ""))
+    return Problem(("scope",), f"scope: {instead[new]}") if new in instead and new != old else None
+
+
 def _errors(answers: Mapping[str, Any], recorded: Collection[str]) -> list[Any]:
     try:
         Answers.model_validate(answers, context=recorded)
@@ -523,16 +540,26 @@ def _recorded(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in document.items() if not str(key).startswith("_")}
 
 
-def _check(answers: Mapping[str, Any], given: Mapping[str, Any]) -> int:
+def _answers_of_before(path: Path) -> dict[str, Any]:
+    """The answers that are committed, of the scope that was checked there; empty in Copier's temporary folders.
+
+    With another scope, the answers file has another name, too.
+    """
+    text = committed(Path.cwd(), path.as_posix()) or committed(Path.cwd(), ANSWERS_FILE)
+    return yaml.safe_load(text) if text else {}
+
+
+def _check(path: Path, answers: Mapping[str, Any], given: Mapping[str, Any]) -> int:
     # Copier drops unknown keys and converts values in silence: the file shows neither any more.
     raw = {key: value for key, value in given.items() if key not in Answers.model_fields or value is not None}
-    found = problems({**answers, **raw}, answers.keys() - raw.keys())
+    is_update = os.environ.get("COPIER_OPERATION") == "update"
+    before = _answers_of_before(path) if is_update else {}
+    scope = changed_scope(before, answers) if before else None
+    found = [scope] if scope else problems({**answers, **raw}, answers.keys() - raw.keys())
     if not found:
         return 0
     print(listed(found), file=sys.stderr)
-    if os.environ.get("COPIER_OPERATION") == "update":
-        from update_files import ABORT
-
+    if is_update:
         print(f"The update stopped. To undo it: {ABORT}", file=sys.stderr)
     else:
         print("Nothing was generated. Correct the answers, then repeat the command.", file=sys.stderr)
@@ -557,7 +584,7 @@ def main(arguments: list[str] | None = None) -> int:
         recorded = _recorded(options.file)
     except (OSError, ValueError, yaml.YAMLError) as error:
         parser.error(f"{options.file} holds no answers that can be read: {error}")
-    return _check(recorded, options.given)
+    return _check(options.file, recorded, options.given)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,11 @@ def _compiled(template: str) -> Template:
     return SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(template)
 
 
+def applies(question: Question, context: Mapping[str, Any]) -> bool:
+    """Whether the question has a meaning beside the answers of the context; elsewhere Copier keeps no answer to it."""
+    return render(question.when, context) in (True, "True")
+
+
 def is_asked(question: Question, context: Mapping[str, Any]) -> bool:
     """Whether Copier asks this question of somebody whose answers so far are the context."""
-    return question.ask and render(question.when, context) in (True, "True")
+    return question.ask and applies(question, context)

@@ -16,6 +16,12 @@ ABORT = "git reset && git checkout . && git clean -d -i"
 _CONFLICT_MARKER = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
 
 
+def committed(repository: Path, path: str) -> bytes | None:
+    """The content of a file in the last commit; None where there is no such file, or no repository."""
+    done = subprocess.run(["git", "show", f"HEAD:./{path}"], cwd=repository, capture_output=True, check=False)
+    return None if done.returncode else done.stdout
+
+
 class UpdatedFiles:
     """What an update has made of an environment.
 
@@ -32,8 +38,7 @@ class UpdatedFiles:
 
     def before(self, path: str) -> bytes | None:
         """The content before the update; None where there was no such file."""
-        done = subprocess.run(["git", "show", f"HEAD:./{path}"], cwd=self.repository, capture_output=True, check=False)
-        return None if done.returncode else done.stdout
+        return committed(self.repository, path)
 
     def after(self, path: str) -> bytes | None:
         """The content now; None where there is no such file."""
