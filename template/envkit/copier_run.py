@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,11 @@ ABORT = "git reset && git checkout . && git clean -d -i"
 """Leads back to the last commit, run in the environment's folder."""
 
 _TRACEBACK = "Traceback (most recent call last):"
+# What Copier itself says at the end. It colours it where the output goes to a terminal.
+_COLOUR = r"(?:\x1b\[[0-9;]*m)*"
+_LAST_SENTENCE = re.compile(
+    rf"{_COLOUR}((?:Task .* returned non-zero exit status|You are downgrading from) .*?){_COLOUR}$"
+)
 
 
 @dataclass(frozen=True)
@@ -27,11 +33,11 @@ class Ended:
 
     Attributes:
         status: Its exit status.
-        exception: What its traceback ends with; empty where there was none.
+        last_words: What its traceback ends with, or its own sentence about why it stopped; empty for any other.
     """
 
     status: int
-    exception: str = ""
+    last_words: str = ""
 
 
 def run_in_terminal(command: Sequence[str], folder: Path) -> Ended:
@@ -42,27 +48,32 @@ def run_in_terminal(command: Sequence[str], folder: Path) -> Ended:
     with subprocess.Popen(
         argv, cwd=folder, env=env, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace"
     ) as process:
-        held = _shown_up_to_traceback(map(redact, process.stderr or ()))
+        held = _shown_up_to_last_words(map(redact, process.stderr or ()))
     if process.returncode == 0:
         sys.stderr.writelines(held)
-    return Ended(process.returncode, _exception(held))
+    return Ended(process.returncode, _last_words(held))
 
 
-def explain(ended: Ended, origin: Origin, version: str) -> UserError:
+def explain(ended: Ended, origin: Origin, version: str, data: Mapping[str, str], *, changed: bool) -> UserError:
     """The error for a run that failed.
 
     Args:
         ended: How it has ended.
         origin: Where the template is, and which version this environment is of.
         version: Which one was to be taken.
+        data: The answers that were given.
+        changed: Whether files were changed before it ended.
     """
-    if match := re.search(r"Validation error for question '(.+?)': (.+)", ended.exception, re.DOTALL):
+    if refusal := _refused_answer(ended.last_words, data, changed=changed):
+        return refusal
+    if ended.last_words.startswith("Task "):
+        again = f"Put it right, then: {just_command()} update   (nothing was changed)"
         return UserError(
-            f"The template does not take the answer to {match[1]}.",
-            match[2].strip(),
-            f"{just_command()} update -d {match[1]}=...   (nothing was changed)",
+            "The template stopped the update.", "Why stands above.", f"To go back: {ABORT}" if changed else again
         )
-    if f"Unknown revision: {origin.commit!r}" in ended.exception:
+    if ended.last_words.startswith("You are downgrading"):
+        return _is_ahead(origin, version, data)
+    if f"Unknown revision: {origin.commit!r}" in ended.last_words:
         return UserError(
             f"The template no longer has {origin.commit}, the version that this environment is of.",
             f"An update needs its files for a comparison; they were at {without_credentials(origin.source)}.",
@@ -71,16 +82,54 @@ def explain(ended: Ended, origin: Origin, version: str) -> UserError:
         )
     return UserError(
         f"Copier did not finish the update (exit status {ended.status}).",
-        f"{ended.exception or 'What it says stands above.'}\nIt may want a newer Copier than this environment's.",
+        f"{ended.last_words or 'What it says stands above.'}\nIt may want a newer Copier than this environment's.",
         f"git status; to go back: {ABORT}\nWith the newest Copier: uvx copier update --trust --vcs-ref {version}",
     )
 
 
-def _shown_up_to_traceback(lines: Iterable[str]) -> list[str]:
-    """Shows lines as they come; returns those from the first traceback on."""
+def _refused_answer(last_words: str, data: Mapping[str, str], *, changed: bool) -> UserError | None:
+    """The error where Copier does not take an answer; None where it failed over something else."""
+    back = f"To go back first: {ABORT}" if changed else "Nothing was changed."
+    again = f"{just_command()} update"
+    about = (
+        r"(?:Validation error for question|Invalid choice for) '(?P<key>.+?)': (?P<why>.+)",
+        r"(?P<why>Invalid answer \".*?\") of type .+ to question \"(?P<key>.+?)\"",
+    )
+    for pattern in about:
+        if match := re.search(pattern, last_words, re.DOTALL):
+            return UserError(
+                f"The template does not take the answer to {match['key']}.",
+                match["why"].strip(),
+                f"{again} -d {match['key']}=...\n{back}",
+            )
+    if not data or not last_words.startswith(("ValueError: ", "copier.errors.InvalidTypeError")):
+        return None
+    return UserError(
+        f"The template does not take {'one of these answers' if len(data) > 1 else 'this answer'}: {', '.join(data)}.",
+        last_words.partition(": ")[2],
+        f"{again} {' '.join(f'-d {key}=...' for key in data)}\n{back}",
+    )
+
+
+def _is_ahead(origin: Origin, version: str, data: Mapping[str, str]) -> UserError:
+    """The error where the environment's commit comes after the version that was to be taken."""
+    update = f"{just_command()} update --to"
+    steps = [f"{update} BRANCH   (a branch of the template that has newer changes), or wait for its next release"]
+    if data:
+        answers = " ".join(f"-d {shlex.quote(f'{key}={value}')}" for key, value in data.items())
+        steps.insert(0, f"{update} {origin.commit_hash or origin.commit} {answers}   (other answers, the same version)")
+    return UserError(
+        f"This environment is ahead of {version}: it is of {origin.commit}, which came after it.",
+        "An update leads to newer versions only.",
+        "\n".join(steps),
+    )
+
+
+def _shown_up_to_last_words(lines: Iterable[str]) -> list[str]:
+    """Shows lines as they come; returns those from the first traceback or from Copier's last sentence on."""
     held: list[str] = []
     for line in lines:
-        if held or line.startswith(_TRACEBACK):
+        if held or line.startswith(_TRACEBACK) or _LAST_SENTENCE.match(line.rstrip()):
             held.append(line)
         else:
             sys.stderr.write(line)
@@ -88,11 +137,13 @@ def _shown_up_to_traceback(lines: Iterable[str]) -> list[str]:
     return held
 
 
-def _exception(traceback: Sequence[str]) -> str:
-    """What stands below the last frame: the exception, and what may follow it."""
-    frames = [number for number, line in enumerate(traceback) if line.startswith("  File ")]
+def _last_words(held: Sequence[str]) -> str:
+    """Copier's sentence; or what stands below the last frame: the exception, and what may follow it."""
+    if held and (sentence := _LAST_SENTENCE.match(held[0].rstrip())):
+        return sentence[1]
+    frames = [number for number, line in enumerate(held) if line.startswith("  File ")]
     if not frames:
         return ""
-    below = traceback[frames[-1] + 1 :]
+    below = held[frames[-1] + 1 :]
     start = next((number for number, line in enumerate(below) if not line.startswith(" ")), len(below))
     return "".join(below[start:]).strip()

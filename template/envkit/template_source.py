@@ -36,7 +36,9 @@ class Origin:
     @property
     def version(self) -> Version | None:
         """The release that the version is of or comes after; None where it is a commit without one."""
-        return _version(re.sub(r"-\d+-g[0-9a-f]+$", "", self.commit))
+        # A hash may read like a version: 241737c would be the candidate of a release 241737.
+        is_hash = self.commit_hash == self.commit
+        return None if is_hash else _version(re.sub(r"-\d+-g[0-9a-f]+$", "", self.commit))
 
     @property
     def commit_hash(self) -> str:
@@ -145,7 +147,9 @@ def newer_version(origin: Origin, published: Published) -> str:
     if tag := published.newest:
         version = _version(tag)
         if origin.version is None:
-            return "" if origin.commit_hash and published.tags[tag].startswith(origin.commit_hash) else tag
+            # The newest commit is of the release, or comes after it.
+            known = {published.tags[tag], published.head} if origin.commit_hash else set()
+            return "" if any(commit.startswith(origin.commit_hash) for commit in known) else tag
         return tag if version and version > origin.version else ""
     same = origin.commit_hash and published.head.startswith(origin.commit_hash)
     return "" if same or not published.head else published.head[:12]

@@ -71,6 +71,7 @@ def update(wishes: Wishes, root: Path = ROOT, run: Runner = run_in_terminal) -> 
     Raises:
         UserError: The repository or the template is not in a state for an update, or Copier failed.
     """
+    answers = _answers(wishes.data)
     origin = read_origin(root)
     _require_repository(root)
     if not wishes.check:
@@ -90,8 +91,19 @@ def update(wishes: Wishes, root: Path = ROOT, run: Runner = run_in_terminal) -> 
     data = [f"--data={item}" for item in wishes.data]
     ended = run([*command, "update", "--trust", f"--vcs-ref={version}", *asking, *data], root)
     if ended.status:
-        raise explain(ended, origin, version)
+        raise explain(ended, origin, version, answers, changed=bool(_changed(root)))
     return Status.CONFLICTS if _conflicts(root) else Status.DONE
+
+
+def _answers(data: Sequence[str]) -> dict[str, str]:
+    """The answers by their questions. Raises UserError for what is none; Copier ends with a traceback there."""
+    pairs = [(item, *item.partition("=")) for item in data]
+    for item, key, equals, _ in pairs:
+        if not key or not equals:
+            raise UserError(
+                f"-d wants KEY=VALUE, but {item!r} was given.", "", f"For instance: {just_command()} update -d agents=3"
+            )
+    return {key: value for _, key, _, value in pairs}
 
 
 def _report(origin: Origin, published: Published, newer: str) -> Status:
@@ -151,14 +163,18 @@ def _require_clean(root: Path) -> None:
             f'Finish it: edit them, then git add -A && git commit -m "chore: update the environment"\n'
             f"or go back: cd {quoted(root)} && {ABORT}",
         )
-    changed = capture(["git", "-C", str(root), "status", "--porcelain", "--", "."], timeout=_SECONDS).splitlines()
-    if changed:
+    if changed := _changed(root):
         raise UserError(
             "There are changes that are not committed.",
             "An update could not be told apart from them:\n" + "\n".join(changed[:10]),
             f'cd {quoted(root)} && git add -A && git commit -m "..."\n'
             f"or put them aside: git stash -u && {just_command()} update   (git stash pop brings them back)",
         )
+
+
+def _changed(root: Path) -> list[str]:
+    """Files that differ from the last commit, as `git status` lists them."""
+    return capture(["git", "-C", str(root), "status", "--porcelain", "--", "."], timeout=_SECONDS).splitlines()
 
 
 def _conflicts(root: Path) -> list[str]:

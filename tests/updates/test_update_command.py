@@ -18,8 +18,9 @@ from envkit import copier_command as copier_module
 from envkit import update as update_module
 from envkit.cli import main
 from envkit.copier_command import copier_command, pinned_version
-from envkit.copier_run import Ended, run_in_terminal
+from envkit.copier_run import Ended, explain, run_in_terminal
 from envkit.errors import UserError
+from envkit.paths import just_command
 from envkit.template_source import Origin, newer_version, published_versions, read_origin
 from envkit.update import Status, Wishes, update
 
@@ -92,6 +93,9 @@ def refused(environment: Path, wishes: Wishes = UPDATE) -> UserError:
         ("v0.10.1-1-gabcdef1", ""),
         ("v0.12.0", ""),
         ("abcdef1", "v0.10.1"),
+        # Hashes that read like versions.
+        ("241737c1", "v0.10.1"),
+        ("1234567", "v0.10.1"),
     ],
 )
 def test_newest_release_is_compared_with_that_of_the_environment(template: Path, commit: str, newer: str) -> None:
@@ -102,6 +106,16 @@ def test_newest_release_is_compared_with_that_of_the_environment(template: Path,
 def test_commit_of_the_newest_release_is_recognised_without_its_tag(template: Path) -> None:
     origin = Origin(str(template), git(template, "rev-parse", "--short", "v0.10.0").strip())
     assert newer_version(origin, published_versions(origin)) == ""
+
+
+def test_newest_commit_is_not_behind_the_release_that_came_before_it(template: Path) -> None:
+    origin = Origin(str(template), git(template, "rev-parse", "--short", "HEAD").strip())
+    assert newer_version(origin, published_versions(origin)) == ""
+
+
+@pytest.mark.parametrize("commit", ["241737c1", "241737c" + 33 * "0", "abcdef1", "1234567"])
+def test_hash_is_no_version(commit: str) -> None:
+    assert Origin("template", commit).version is None
 
 
 def test_without_releases_the_newest_commit_counts(template: Path) -> None:
@@ -242,10 +256,12 @@ def test_failure_of_copier_says_how_to_go_back(environment: Path, calls: Calls) 
 
 @pytest.fixture
 def real_template(tmp_path: Path) -> Path:
-    """A template of one question, which takes small numbers, in two releases."""
+    """A template of three questions, of which one takes small numbers."""
     folder = tmp_path / "real-template"
     folder.mkdir()
     (folder / "copier.yml").write_text(
+        "lens: {type: str, default: none, choices: [openlens, none]}\n"
+        "mirrors: {type: yaml, default: {}}\n"
         "agents: {type: int, default: 2, validator: '{% if agents > 10 %}Use a whole number from 0 to 10.{% endif %}'}"
     )
     (folder / "{{ _copier_conf.answers_file }}.jinja").write_text("{{ _copier_answers | to_nice_yaml }}")
@@ -276,6 +292,88 @@ def test_answer_that_the_template_does_not_take_is_told_in_a_sentence(
     assert "Keeping template version" in shown
     assert "Traceback" not in shown
     assert not git(real_environment, "status", "--porcelain")
+
+
+@pytest.mark.parametrize(
+    ("answer", "what", "why"),
+    [
+        ("lens=lenss", "The template does not take the answer to lens.", "'lenss' is not in ['openlens', 'none']"),
+        ("agents=2.7", "The template does not take this answer: agents.", "'2.7'"),
+        ("mirrors={a", "The template does not take this answer: mirrors.", "while parsing a flow mapping"),
+    ],
+)
+def test_answer_of_another_type_is_told_in_a_sentence(
+    real_environment: Path, capfd: pytest.CaptureFixture[str], answer: str, what: str, why: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        update(Wishes(check=False, to="", data=(answer,)), real_environment)
+    assert error.value.what == what
+    assert why in error.value.why
+    assert error.value.next_step == f"{just_command()} update -d {answer.partition('=')[0]}=...\nNothing was changed."
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_answers_that_cannot_be_told_apart_are_told_together(real_environment: Path) -> None:
+    with pytest.raises(UserError) as error:
+        update(Wishes(check=False, to="", data=("lens=none", "agents=2.7")), real_environment)
+    assert error.value.what == "The template does not take one of these answers: lens, agents."
+
+
+def test_answer_of_no_type_is_told_with_its_question() -> None:
+    words = """Invalid answer "None" of type "<class 'NoneType'>" to question "agents" of type "int\""""
+    ended = Ended(1, f"copier.errors.InvalidTypeError: {words}")
+    error = explain(ended, Origin("t", "v1.0.0"), "v1.0.0", {}, changed=True)
+    assert error.what == "The template does not take the answer to agents."
+    assert error.next_step.endswith("To go back first: git reset && git checkout . && git clean -d -i")
+
+
+@pytest.mark.parametrize("item", ["arc", "=no", ""])
+def test_answer_without_a_value_is_refused_before_copier_starts(environment: Path, calls: Calls, item: str) -> None:
+    with pytest.raises(UserError, match="-d wants KEY=VALUE") as error:
+        update(Wishes(check=False, to="", data=(item,)), environment, recorder(calls))
+    assert "update -d agents=3" in error.value.next_step
+    assert calls == []
+
+
+def test_update_that_the_template_stops_is_not_put_down_to_copier(
+    real_template: Path, real_environment: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    questions = real_template / "copier.yml"
+    stopping = "{command: 'echo not so >&2; exit 1', when: \"{{ _stage == 'before' }}\"}"
+    questions.write_text(questions.read_text() + f"\n_migrations: [{stopping}]\n")
+    commit_all(real_template, "second", "v2.0.0")
+    with pytest.raises(UserError) as error:
+        update(UPDATE, real_environment)
+    assert error.value.what == "The template stopped the update."
+    assert error.value.next_step == f"Put it right, then: {just_command()} update   (nothing was changed)"
+    said = capfd.readouterr().err
+    assert "not so" in said
+    assert "returned non-zero" not in said
+
+
+def test_environment_that_is_ahead_of_the_newest_release_is_told_what_to_do(
+    real_template: Path, real_environment: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    commit_all(real_template, "after the release")
+    ahead = git(real_template, "rev-parse", "--short", "HEAD").strip()
+    commit_all(real_template, "still later")
+    write_origin(real_environment, str(real_template), ahead)
+    commit_all(real_environment, "made of a clone without tags")
+    with pytest.raises(UserError, match=f"ahead of v1.0.0: it is of {ahead}") as error:
+        update(Wishes(check=False, to="", data=("agents=3",)), real_environment)
+    assert "Downgrades" not in capfd.readouterr().err
+    first, second = error.value.next_step.splitlines()
+    assert first.startswith(f"{just_command()} update --to {ahead} -d agents=3   ")
+    assert second.startswith(f"{just_command()} update --to BRANCH   ")
+    assert update(Wishes(check=False, to=ahead, data=("agents=3",)), real_environment) == Status.DONE
+    assert (real_environment / "text").read_text() == "3 agents"
+
+
+def test_last_sentence_of_copier_is_known_in_colour_too(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
+    sentence = "You are downgrading from 2 to 1. Downgrades are not supported."
+    machine.add("copier", f"printf '\\033[31m{sentence}\\033[39m\\n' >&2; exit 1")
+    assert run_in_terminal(["copier"], machine.folder) == Ended(1, sentence)
+    assert capfd.readouterr().err == ""
 
 
 def test_version_of_the_environment_that_the_template_has_lost_is_told(
