@@ -6,7 +6,6 @@ laid over those of the template first, as envkit does it, so what the team has s
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from recipes import recipes
 from update_files import UpdatedFiles
 
 from envkit.environment import flattened
@@ -27,7 +27,6 @@ _CHARTS = (
     "ansible/group_vars/all.yml",
 )
 _NOT_IN_THE_IMAGE = {"README.md", ".dockerignore", ".gitignore", "npm"}
-_RECIPE = re.compile(r"^@?([A-Za-z_][\w-]*)\b[^:=\n]*:(?!=)", re.MULTILINE)
 _MOST_LINES = 12
 
 
@@ -169,8 +168,11 @@ def _others(files: UpdatedFiles) -> Iterator[str]:
     containers = [path for path in files.changed if path.startswith(".devcontainer/")]
     if any(_without_comments(files.before(path)) != _without_comments(files.after(path)) for path in containers):
         yield "The dev container changed: rebuild it, and bring .devcontainer to the repositories that have a copy."
-    own = set(_RECIPE.findall((files.after("local.just") or b"").decode(errors="replace")))
-    if same := sorted(own & set(_RECIPE.findall((files.after("justfile") or b"").decode(errors="replace")))):
+    own, menu = (
+        recipes((files.after(name) or b"").decode(errors="replace").replace("\r\n", "\n"))
+        for name in ("local.just", "justfile")
+    )
+    if same := sorted(own & menu):
         yield (
             f"local.just has recipes that the justfile has, too, and those of the justfile are run: {', '.join(same)}."
             " Give yours another name."

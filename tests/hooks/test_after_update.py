@@ -258,7 +258,9 @@ def test_many_files_are_counted_by_folder(repository: Path) -> None:
 
 
 def test_own_recipe_that_the_menu_has_too_is_named(repository: Path) -> None:
-    (repository / "local.just").write_text("load *options:\n    x\n\n@update: load\n    x\n", encoding="utf-8")
+    (repository / "local.just").write_text(
+        "load *options:\n    x\n\n@update to='' *more: load\n    x\n", encoding="utf-8"
+    )
     (repository / "justfile").write_text("set quiet\nx := '1'\nupdate *options:\n    y\n", encoding="utf-8")
     assert "those of the justfile are run: update. Give" in after_update.report(repository)
 
