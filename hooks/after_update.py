@@ -20,7 +20,7 @@ from migrate import MOVED
 from questions import all_questions
 from update_files import ABORT, UpdatedFiles
 
-_COMMIT = 'git add -A && git commit -m "chore: update the environment"'
+_COMMIT = 'git add -A && git commit -m "chore: update {what}"'
 _MOST_NAMES = 12
 
 
@@ -34,21 +34,23 @@ def report(repository: Path, answers_file: str = ANSWERS_FILE) -> str:
     if not files.changed:
         return "The update changed nothing."
     old, new = (_answers(read(answers_file)) for read in (files.before, files.after))
+    scope = str(new.get("scope", "environment"))
+    commit = _COMMIT.format(what="the dev container" if scope == "devcontainer" else "the environment")
     parts = ["\n".join(_summary(files, old, new))]
     if answers := list(_changed_answers(old, new)):
         parts.append("\n".join(["Other answers than before:", *(f"  {line}" for line in answers)]))
     parts += _kept_names(old, new, answers_file)
-    parts += due(files)
+    parts += due(files, scope)
     if open_files := files.conflicts():
         lines = [
             f"CONFLICTS in {len(open_files)} file{_s(open_files)}, where you and the template changed the same:",
             *(f"    {path}" for path in open_files),
             "To finish: edit what stands between <<<<<<< and >>>>>>>; bring the lines of FILE.rej into FILE and delete",
-            f"FILE.rej; then:\n    {_COMMIT}",
+            f"FILE.rej; then:\n    {commit}",
         ]
         parts.append("\n".join(lines))
     else:
-        parts.append(f"Look at it (git diff HEAD), then commit it:\n    {_COMMIT}")
+        parts.append(f"Look at it (git diff HEAD), then commit it:\n    {commit}")
     parts.append(f"Nothing was applied to a cluster. To go back to where you were:\n    {ABORT}")
     return "\n\n".join(parts)
 

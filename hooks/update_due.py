@@ -20,9 +20,12 @@ from envkit.environment import flattened
 from envkit.errors import UserError
 from envkit.overlay import local_file, merged
 
+_RUNNERS = "helm/arc-runners.yaml"
+"""Where there are runners, there is this file."""
+_DELETE_ARC = "git stash -u && { bin/just delete-arc; git stash pop; }"
 _CHARTS = (
     "helm/arc-controller.yaml",
-    "helm/arc-runners.yaml",
+    _RUNNERS,
     "helm/arc-registries.yaml",
     "ansible/group_vars/all.yml",
 )
@@ -47,8 +50,14 @@ class Cluster:
     registry_port: str
 
 
-def due(files: UpdatedFiles) -> list[str]:
-    """One paragraph for everything that is left to do, the first thing first."""
+def due(files: UpdatedFiles, scope: str) -> list[str]:
+    """One paragraph for everything that is left to do, the first thing first.
+
+    A service repository has a dev container alone of the template, whose merge has said what is left to do; a justfile
+    there, for instance, is its own.
+    """
+    if scope == "devcontainer":
+        return []
     return [*_tools(files), *_provider(files), *_cluster(files), *_runners(files), *_others(files)]
 
 
@@ -62,29 +71,40 @@ def _tools(files: UpdatedFiles) -> Iterator[str]:
 def _provider(files: UpdatedFiles) -> Iterator[str]:
     """What another provider or context means: things stay where they were, and are made anew elsewhere."""
     old, new = (_toml(read("environment.toml")).get("cluster") or {} for read in (files.before, files.after))
+    had_runners, has_runners = (read(_RUNNERS) is not None for read in (files.before, files.after))
     if old.get("provider") == new.get("provider") == "existing" and old.get("context") != new.get("context"):
-        yield _paragraph(
-            f"The context is {new.get('context')} now. That is another cluster, unless only its name changed. Runners"
-            f" in that of {old.get('context')} stay there, and fight over their name with new ones. To take them out:",
-            [],
-            "git stash -u && { bin/just delete-arc; git stash pop; }",
-            "Then: bin/just doctor && bin/just install-arc",
+        other = f"The context is {new.get('context')} now. That is another cluster, unless only its name changed."
+        then = "bin/just doctor && bin/just install-arc" if has_runners else "bin/just doctor"
+        yield (
+            _paragraph(
+                f"{other} Runners in that of {old.get('context')} stay there, and fight over their name with new ones."
+                " To take them out:",
+                [],
+                _DELETE_ARC,
+                f"Then: {then}",
+            )
+            if had_runners
+            else _paragraph(other, [], then)
         )
     elif new.get("provider") == "existing" and old.get("provider") != "existing" and files.before("k3d.yaml"):
         yield _paragraph(
             f"The cluster is that of the context {new.get('context')} now. The one of k3d stays on every machine that"
-            " has it, with its registry and its runners. To delete it:",
+            f" has it, with its registry{' and its runners' if had_runners else ''}. To delete it:",
             [],
             "git stash -u && { bin/just delete; git stash pop; }",
             "Then: bin/just setup && bin/just doctor",
         )
     elif old.get("provider") == "existing" and new.get("provider") != "existing":
-        yield _paragraph(
-            f"The cluster is made by k3d now. What this environment has in that of {old.get('context')} stays there."
-            " To take it out:",
-            [],
-            "git stash -u && { bin/just delete-arc; git stash pop; }",
-            "Then: bin/just create",
+        other = "The cluster is made by k3d now."
+        yield (
+            _paragraph(
+                f"{other} What this environment has in that of {old.get('context')} stays there. To take it out:",
+                [],
+                _DELETE_ARC,
+                "Then: bin/just create",
+            )
+            if had_runners
+            else _paragraph(other, [], "bin/just create")
         )
 
 
@@ -94,7 +114,7 @@ def _cluster(files: UpdatedFiles) -> Iterator[str]:
         return
     old, new = _names(before), _names(after)
     if new and old and new.name != old.name:
-        yield _renamed(old, new)
+        yield _renamed(old, new, had_runners=files.before(_RUNNERS) is not None)
     elif after is None:
         yield _paragraph("k3d.yaml is not readable before its conflict is resolved; then:", [], "bin/just status")
     else:
@@ -102,31 +122,34 @@ def _cluster(files: UpdatedFiles) -> Iterator[str]:
             "The cluster's configuration changed. A cluster that exists keeps its old one until it is made again:",
             list(_changes(before, after)),
             "bin/just delete && bin/just create",
-            _fate_of_images_and_runners(old, new),
+            _fate_of_images_and_runners(old, new, has_runners=files.after(_RUNNERS) is not None),
         )
     if new and old and new.registry_port != old.registry_port:
         yield f"Manifests that name the registry's port {old.registry_port} have to name {new.registry_port}."
 
 
-def _fate_of_images_and_runners(old: Cluster | None, new: Cluster | None) -> str:
+def _fate_of_images_and_runners(old: Cluster | None, new: Cluster | None, *, has_runners: bool) -> str:
     if not (old and new and old.volume and old.volume != new.volume):
-        return "Images in the registry stay; runners are installed again by bin/just install-arc."
-    return (
-        "Runners are installed again by bin/just build-runner && bin/just install-arc.\n"
-        f"The registry is called {new.registry} then, and has no images yet. The old ones are in a volume that stays:\n"
-        f"    docker volume rm {old.volume}   (unless another environment uses them)"
-    )
+        runners = "; runners are installed again by bin/just install-arc" if has_runners else ""
+        return f"Images in the registry stay{runners}."
+    lines = ["Runners are installed again by bin/just build-runner && bin/just install-arc."] if has_runners else []
+    lines += [
+        f"The registry is called {new.registry} then, and has no images yet. The old ones are in a volume that stays:",
+        f"    docker volume rm {old.volume}   (unless another environment uses them)",
+    ]
+    return "\n".join(lines)
 
 
-def _renamed(old: Cluster, new: Cluster) -> str:
+def _renamed(old: Cluster, new: Cluster, *, had_runners: bool) -> str:
     kubeconfigs = f"~/.kube/k3d-{old.name}.yaml ~/.kube/k3d-{old.name}.devcontainer.yaml"
     commands = [f"k3d cluster delete {old.name}", f"rm -f {kubeconfigs}"]
     if old.volume and old.volume != new.volume:
         commands.append(f"docker volume rm {old.volume}   (its images, unless another environment uses them)")
+    with_runners = " together with its runners" if had_runners else ""
     lines = [
         f"The cluster is called {new.name} now. That is another cluster:",
         "    bin/just create",
-        f"The old one, {old.name}, stays on every machine that has it. To delete it together with its runners, before",
+        f"The old one, {old.name}, stays on every machine that has it. To delete it{with_runners}, before",
         "the update reaches the machine: bin/just delete. Or here, unless something is in conflict:",
         "    git stash -u && { bin/just delete; git stash pop; }",
         "To delete it afterwards:",
@@ -136,12 +159,9 @@ def _renamed(old: Cluster, new: Cluster) -> str:
 
 
 def _runners(files: UpdatedFiles) -> Iterator[str]:
-    if files.after("helm/arc-runners.yaml") is None:
-        if files.before("helm/arc-runners.yaml") is not None:
-            yield (
-                "This environment has no runners any more. Those in a cluster stay until:\n"
-                "    git stash -u && { bin/just delete-arc; git stash pop; }"
-            )
+    if files.after(_RUNNERS) is None:
+        if files.before(_RUNNERS) is not None:
+            yield f"This environment has no runners any more. Those in a cluster stay until:\n    {_DELETE_ARC}"
         return
     image = [
         path for path in files.changed if path.startswith("runner/") and path.split("/")[1] not in _NOT_IN_THE_IMAGE

@@ -174,6 +174,24 @@ def test_other_provider_says_what_is_left_behind(environment: Path, update: Upda
     assert (environment / "k3d.yaml").exists()
 
 
+def test_runners_are_spoken_of_where_there_are_some(update: Update) -> None:
+    assert "no runners any more" in update(data={"arc": False})
+    without = [
+        update(data={"registry_port": 7001}),
+        update(data={"cluster_name": "other"}),
+        update(data={"project": "shop", "cluster_name": "other"}),
+        update(data={"provider": "existing", "kube_context": "kind-a"}),
+        update(data={"kube_context": "kind-b"}),
+        update(data={"provider": "k3d"}),
+    ]
+    due = ["Images in the registry stay.", "To delete it, before", "The registry is called", "with its registry. To"]
+    due += ["unless only its name changed.\n    bin/just doctor\n", "made by k3d now.\n    bin/just create\n"]
+    for printed, words in zip(without, due, strict=True):
+        assert words in printed
+        assert "-arc" not in printed
+        assert "runner" not in printed.lower()
+
+
 def test_runners_that_are_no_longer_wanted_are_still_in_the_cluster(update: Update) -> None:
     printed = update(data={"arc": False})
     assert "no runners any more" in printed
@@ -298,6 +316,22 @@ def test_names_with_spaces_and_umlauts_are_printed_as_they_are(repository: Path)
     file.write_text("<<<<<<< before updating\na\n>>>>>>> after updating\n", encoding="utf-8")
     git(repository, "add", "--all")
     assert UpdatedFiles(repository).conflicts() == ["größe 1.txt"]
+
+
+def test_service_repository_is_no_environment(repository: Path) -> None:
+    answers = repository / ".copier-answers.devcontainer.yml"
+    (repository / ".devcontainer.json").write_text("{}", encoding="utf-8")
+    answers.write_text("scope: devcontainer\nproject: shop\n", encoding="utf-8")
+    for name in ("justfile", "local.just"):
+        (repository / name).write_text("ours:\n", encoding="utf-8")
+    commit_all(repository, "before")
+    answers.write_text("scope: devcontainer\nproject: cart\n", encoding="utf-8")
+    (repository / ".devcontainer.json").write_text('{"name": "a"}', encoding="utf-8")
+    report = after_update.report(repository, answers.name)
+    assert 'git commit -m "chore: update the dev container"' in report
+    assert "environment" not in report
+    assert "bring .devcontainer" not in report
+    assert "local.just" not in report
 
 
 def test_folder_that_is_no_repository_is_no_error(
