@@ -121,13 +121,13 @@ def _layers(files: list[Mapping[str, Any]], service: str, depth: int = 0) -> lis
 def _loaded(text: str) -> Mapping[str, Any]:
     try:
         document = yaml.load(text, Loader=_ComposeLoader)  # noqa: S506 - a safe loader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UnusableServiceError(f"A Compose file of it is not valid YAML: {error}") from error
     return document if isinstance(document, dict) else {}
 
 
 class _ComposeLoader(yaml.SafeLoader):
-    """Reads Compose's own tags (`!reset`, `!override`) as the values that they stand before."""
+    """Reads Compose's own tags (`!reset`, `!override`) as the values that they stand before, and dates as text."""
 
 
 def _untagged(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
@@ -139,3 +139,8 @@ def _untagged(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
 
 
 _ComposeLoader.add_multi_constructor("!", _untagged)
+# Compose knows no dates; what looks like one, such as a version, may be none.
+_ComposeLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}

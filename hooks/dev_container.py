@@ -11,6 +11,7 @@ Copier's own Python, which has pydantic, PyYAML and Jinja2 and nothing more.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -181,6 +182,8 @@ def _compose_change(path: Path, settings: Mapping[str, Any], new: str, network: 
     """The Compose file beside the configuration."""
     compose = path.parent / COMPOSE_FILE
     listed = settings["dockerComposeFile"]
+    if not isinstance(listed, str | list | None):
+        raise UnusableServiceError(f"dockerComposeFile is {json.dumps(listed)}; it has to be a list of names.")
     names = [name for name in ([listed] if isinstance(listed, str) else listed or []) if name != COMPOSE_FILE]
     if not names or "service" not in settings:
         raise UnusableServiceError(

@@ -423,7 +423,10 @@ def test_foreign_file_of_the_same_name_is_not_replaced(
             "Its Compose file .devcontainer/no.yml is not there.",
         ),
         (IN_COMPOSE, "services: {web: {}}", "Its Compose files have no service 'app'."),
+        ('{"dockerComposeFile": 5, "service": "app"}', APP, "dockerComposeFile is 5; it has to be a list of names."),
+        ('{"dockerComposeFile": {"a": 1}, "service": "app"}', APP, 'dockerComposeFile is {"a": 1}; it has to be'),
         (IN_COMPOSE, "services: [", "is not valid YAML"),
+        (IN_COMPOSE, "services: !!int x", "is not valid YAML"),
         (IN_COMPOSE, "services: {app: {network_mode: host}}", "has network_mode 'host', and so can join no other"),
         (IN_COMPOSE, "services: {app: {network_mode: 'service:app'}}", "has network_mode 'service:app'"),
     ],
@@ -450,6 +453,8 @@ def test_compose_container_that_cannot_join_is_refused(
         (["services: {app: {extends: {service: base}}, base: {network_mode: 'service:db'}, db: {}}"], "db", True, None),
         (["services: {app: {image: x, ports: !override [], x: !reset null}}"], "app", True, None),
         (["include: [other.yml]\n"], "app", True, None),
+        # Compose knows no dates.
+        (["version: 2024-13-45\nservices: {app: {image: x}}"], "app", True, "2024-13-45"),
     ],
 )
 def test_network_is_joined_by_the_service_that_has_one(
