@@ -91,13 +91,13 @@ def test_failing_creation_keeps_the_repository_and_says_what_to_run(
     fake_template: Path, tmp_path: Path, calls: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with plumbum.local.env(ENVKIT_STATUS="3"):
-        copy(fake_template, tmp_path / "env")
-    assert (tmp_path / "env" / "k3d.yaml").exists()
+        copy(fake_template, tmp_path / "my env")
+    assert (tmp_path / "my env" / "k3d.yaml").exists()
     assert len(calls.read_text(encoding="utf-8").splitlines()) == 1
     output = capfd.readouterr()
     assert "envkit install --only create, next: bin/just" in output.out
     assert "`bin/envkit install --only create` ended with exit status 3" in output.err
-    assert f"cd {tmp_path}/env && bin/just create" in output.err
+    assert f"cd '{tmp_path}/my env' && bin/just create" in output.err
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,125 @@
+"""`copier copy` and `copier recopy` by hand: what is said at the end, and what a refusal leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from copier import run_copy, run_recopy
+from copier.errors import TaskError
+from support import commit_all, git
+
+WRONG: dict[str, Any] = {"arc": "nein"}
+SNIPPET: dict[str, Any] = {"scope": "devcontainer", "project": "shop"}
+# An environment of few files.
+SMALL: dict[str, Any] = {"defaults": True, "unsafe": True, "exclude": ["/envkit", "/ansible", "/helm", "/runner"]}
+INIT = "git init -b main && git add -A"
+
+
+def refusal(capfd: pytest.CaptureFixture[str], *arguments: Any, **options: Any) -> str:
+    capfd.readouterr()
+    with pytest.raises(TaskError):
+        run_copy(*arguments, **options)
+    return capfd.readouterr().err
+
+
+def test_next_commands_name_a_folder_with_spaces(
+    template: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_copy(str(template), tmp_path / "my env", **SMALL)
+    said = capfd.readouterr().err
+    assert f"Next:\n\n    cd '{tmp_path}/my env'\n    {INIT}" in said
+    assert "    bin/just setup\n" in said
+
+
+@pytest.mark.parametrize("destination", [".", "env"])
+def test_repository_that_is_there_is_not_made_again(
+    template: Path,
+    destination: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    repository = tmp_path / "[of all] *"
+    repository.mkdir()
+    git(repository, "init", "--quiet")
+    monkeypatch.chdir(repository)
+    run_copy(str(template), destination, **SMALL)
+    said = capfd.readouterr().err
+    folder = "" if destination == "." else f"    cd {destination}\n"
+    assert f"Next:\n\n{folder}    git status\n    git add -A && git commit\n    bin/just setup\n" in said
+
+
+def test_further_work_tree_is_a_repository_too(
+    template: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    main = tmp_path / "main"
+    main.mkdir()
+    commit_all(main, "start")
+    git(main, "worktree", "add", "--quiet", str(tmp_path / "further"))
+    run_copy(str(template), tmp_path / "further" / "env", **SMALL)
+    assert INIT not in capfd.readouterr().err
+
+
+def test_recopy_does_not_offer_to_make_the_repository(
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_copy(str(template), tmp_path / "env", **SMALL, quiet=True)
+    commit_all(tmp_path / "env", "generated")
+    monkeypatch.chdir(tmp_path / "env")
+    run_recopy(".", **SMALL, overwrite=True)
+    said = capfd.readouterr().err
+    assert "The environment is in this folder. Next:\n\n    git status\n" in said
+    assert INIT not in said
+
+
+def test_refused_copy_into_a_folder_that_was_there_says_what_stays(
+    template: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    repository = tmp_path / "env"
+    repository.mkdir()
+    git(repository, "init", "--quiet")
+    said = refusal(capfd, str(template), repository, WRONG, **SMALL)
+    assert "Nothing was" not in said
+    assert "repeat with --overwrite, or remove them first, which asks for each: git clean -d -i" in said
+    assert (repository / "k3d.yaml").exists()
+    assert not (repository / ".copier-answers.yml").exists()
+    run_copy(str(template), repository, **SMALL, overwrite=True)
+    assert (repository / ".copier-answers.yml").exists()
+
+
+def test_refused_copy_where_git_is_not_says_what_stays_too(
+    template: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said = refusal(capfd, str(template), tmp_path, WRONG, **SMALL)
+    assert said.endswith("has files in it now: repeat with --overwrite.\n")
+    assert (tmp_path / "k3d.yaml").exists()
+
+
+def test_answers_that_are_left_out_are_told(template: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    options = {**SMALL, "exclude": [*SMALL["exclude"], "*.yml"]}
+    said = refusal(capfd, str(template), tmp_path / "env", **options)
+    assert ".copier-answers.yml was left out, and updates begin with it." in said
+    assert "Traceback" not in said
+
+
+def test_refused_snippet_may_be_tried_again(template: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    service = tmp_path / "service"
+    service.mkdir()
+    commit_all(service, "the service")
+    said = refusal(capfd, str(template), service, {**SNIPPET, "arcc": "no"}, defaults=True, unsafe=True)
+    assert "Nothing was changed. Correct the answers, then repeat the command." in said
+    assert git(service, "status", "--porcelain") == ""
+
+
+def test_refused_recopy_keeps_the_answers_that_git_has(
+    template: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    environment = tmp_path / "env"
+    run_copy(str(template), environment, **SMALL, quiet=True)
+    commit_all(environment, "generated")
+    said = refusal(capfd, str(template), environment, WRONG, **SMALL, overwrite=True)
+    assert "The answers of before: git checkout -- .copier-answers.yml" in said
+    git(environment, "checkout", "--", ".copier-answers.yml")
+    assert git(environment, "status", "--porcelain") == ""
