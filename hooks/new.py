@@ -20,6 +20,7 @@ from answers import complete, listed, problems
 from destination import (
     ANSWERS_FILE,
     COMMIT_MESSAGE,
+    SNIPPET_ANSWERS_FILE,
     SNIPPET_COMMIT_MESSAGE,
     Destination,
     OccupiedError,
@@ -63,6 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         given = _given_answers(options)
         _refuse_wrong_answers(given, options)
+        _refuse_lost_answers(given, options)
         machine = None if options.ignore_machine else Machine()
         destination = free_folder(
             Path(options.destination),
@@ -107,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         "-a",
         "--answers-file",
         metavar="FILE",
-        help="where in DEST the answers are kept, instead of the usual file",
+        help="where in DEST the answers of a dev container snippet are kept, instead of the usual file",
     )
     add(
         "-x",
@@ -158,6 +160,11 @@ def _read_data_file(name: str) -> dict[str, Any]:
         raise RefusalError(
             f"The data file {path} is not text in UTF-8. Save it as UTF-8, then repeat the command."
         ) from error
+    except ValueError as error:
+        raise RefusalError(
+            f"The data file {path} has a value that YAML takes for a date or a number, and that is none: {error}.\n"
+            "Put it in quotes, then repeat the command."
+        ) from error
     except yaml.YAMLError as error:
         raise RefusalError(
             f"The data file {path} is not valid YAML:\n{error}\nCorrect it, then repeat the command."
@@ -181,6 +188,26 @@ def _refuse_wrong_answers(given: Mapping[str, Any], options: argparse.Namespace)
         raise RefusalError(
             f"There is no terminal to ask questions on, and these have no answer: {', '.join(unanswered)}.\n"
             "Add --defaults to take the defaults, or answer with -d KEY=VALUE or --data-file FILE."
+        )
+
+
+def _refuse_lost_answers(given: Mapping[str, Any], options: argparse.Namespace) -> None:
+    """Refuses what would leave an environment without the file that its updates begin with."""
+    is_snippet = given.get("scope") == "devcontainer"
+    name = options.answers_file or (SNIPPET_ANSWERS_FILE if is_snippet else ANSWERS_FILE)
+    if not is_snippet and name != ANSWERS_FILE:
+        raise RefusalError(
+            f"--answers-file is for dev container snippets. `just update` of an environment reads {ANSWERS_FILE}.\n"
+            "Leave --answers-file out, or add -d scope=devcontainer for a snippet; then repeat the command."
+        )
+    if not options.exclude:
+        return
+    from pathspec import GitIgnoreSpec
+
+    if GitIgnoreSpec.from_lines("\n".join(options.exclude).splitlines()).match_file(name):
+        raise RefusalError(
+            f"--exclude leaves out {name}, which updates begin with.\n"
+            f"Name what is to be left out more closely, or add: --exclude '!{name}'"
         )
 
 
@@ -275,6 +302,8 @@ def _generate(
     except TaskError:
         # The task has said what is wrong.
         destination.remove_leftovers()
+        if not is_snippet:
+            _say(f"What was generated in {destination.path} is removed again.")
         return 1
     except (CopierError, TemplateError, ValueError, OSError) as error:
         destination.remove_leftovers()

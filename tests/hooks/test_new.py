@@ -120,6 +120,14 @@ def test_answers_come_from_the_data_file_and_the_command_line_goes_before_it(
         (["--defaults", "--data-file", "list.yml"], "list.yml holds no answers"),
         (["--defaults", "--data-file", "broken.yml"], "broken.yml is not valid YAML"),
         (["--defaults", "--data-file", "latin1.yml"], "latin1.yml is not text in UTF-8"),
+        (["--defaults", "--data-file", "date.yml"], "date.yml has a value that YAML takes for a date or a number, and"),
+        (["--defaults", "-a", "answers.yml"], "`just update` of an environment reads .copier-answers.yml"),
+        (["--defaults", "-x", ".copier-answers.yml"], "--exclude leaves out .copier-answers.yml"),
+        (["--defaults", "-x", "/docs", "-x", "*.yml"], "add: --exclude '!.copier-answers.yml'"),
+        (
+            ["--defaults", "-d", "scope=devcontainer", "-a", "a.yml", "-x", "/*.yml"],
+            "--exclude leaves out a.yml, which updates begin with.",
+        ),
         (["--defaults", "-r", "v0.0.0-none"], "The template has no version 'v0.0.0-none'"),
         (["-d", "agents=1"], "Add --defaults to take the defaults"),
     ],
@@ -136,6 +144,7 @@ def test_mistake_is_named_and_nothing_is_left(
     (tmp_path / "empty.yml").write_text("", encoding="utf-8")
     (tmp_path / "list.yml").write_text("- a\n", encoding="utf-8")
     (tmp_path / "broken.yml").write_text("a: [\n", encoding="utf-8")
+    (tmp_path / "date.yml").write_text("project: 2024-13-45\n", encoding="utf-8")
     (tmp_path / "latin1.yml").write_bytes(b"project: l\xe4den\n")
     assert new.main(["env/deep", *arguments]) == 1
     assert sentence in capsys.readouterr().err
@@ -149,6 +158,9 @@ def test_mistake_is_named_and_nothing_is_left(
         ("full", "exists and is not empty"),
         ("generated", "    cd generated && copier update --trust"),
         ("file", "is not a folder"),
+        ("my env", "    cd 'my env' && copier update --trust"),
+        ("gone", "gone is a link to nowhere, which is not there."),
+        ("gone/env", "gone is a link to nowhere, which is not there."),
         (str(ROOT / "env"), "lies inside the template's own clone"),
     ],
 )
@@ -164,6 +176,9 @@ def test_destination_in_use_is_refused(
     (tmp_path / "full" / "mine").touch()
     (tmp_path / "generated").mkdir()
     (tmp_path / "generated" / ".copier-answers.yml").touch()
+    (tmp_path / "my env").mkdir()
+    (tmp_path / "my env" / ".copier-answers.yml").touch()
+    (tmp_path / "gone").symlink_to("nowhere")
     (tmp_path / "file").touch()
     assert new.main([destination, *DEFAULT]) == 1
     assert sentence in capsys.readouterr().err
@@ -186,6 +201,12 @@ def test_failure_of_copier_is_one_message_and_leaves_nothing(own_clone: Path, tm
     assert "'no_such_answer' is undefined" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "a").exists()
+
+
+def test_files_may_be_left_out_beside_the_answers(clone: Path, tmp_path: Path, generate: _Generate) -> None:
+    generate(clone, tmp_path / "env", *DEFAULT, "-x", "*.yml", "-x", "!.copier-answers.yml")
+    assert (tmp_path / "env" / ".copier-answers.yml").exists()
+    assert not (tmp_path / "env" / "ansible" / "install-arc.yml").exists()
 
 
 def test_failure_in_an_empty_folder_leaves_it_empty(own_clone: Path, tmp_path: Path, generate: _Generate) -> None:
@@ -365,15 +386,16 @@ def test_snippet_is_taken_out_by_a_command(clone: Path, tmp_path: Path, generate
     ],
 )
 def test_service_that_git_could_not_restore_is_refused(state: str, sentence: str, tmp_path: Path) -> None:
-    service = service_repository(tmp_path / "service")
+    service = service_repository(tmp_path / "the service")
     if state == "snippet":
         (service / ".copier-answers.devcontainer.yml").touch()
     elif state == "dirty":
         (service / "draft").touch()
     else:
         shutil.rmtree(service / ".git")
-    with pytest.raises(OccupiedError, match=sentence):
+    with pytest.raises(OccupiedError, match=sentence) as refusal:
         free_folder(service, template=ROOT, scope="devcontainer")
+    assert f"    cd '{service}' && " in str(refusal.value)
 
 
 def test_service_in_a_folder_of_a_repository_needs_only_that_folder_clean(tmp_path: Path) -> None:
