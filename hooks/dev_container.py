@@ -26,7 +26,7 @@ from compose_file import UnusableServiceError, compose_text, is_unchanged, joini
 from jinja2 import TemplateError
 from jsonc import JsoncError, parse
 from questions import render
-from snippet import COMPOSE_FILE, UnmergeableError, env_files, merge, mount_parts
+from snippet import COMPOSE_FILE, UnmergeableError, env_files, merge, mount_parts, take_out
 from update_files import ABORT
 
 TEMPLATE = Path(__file__).resolve().parent.parent
@@ -34,7 +34,6 @@ SNIPPET = "template/.devcontainer/devcontainer.json.jinja"
 USUAL_FILE = Path(".devcontainer/devcontainer.json")
 # Where a snippet's answers were before they had a file of their own.
 FORMER_ANSWERS_FILE = ".copier-answers.yml"
-_NOTHING = "{}\n"
 
 
 class RefusalError(Exception):
@@ -136,12 +135,14 @@ def removal(answers: Mapping[str, Any], base: str, answers_file: Path) -> Change
         change.files[compose] = None
     if path.exists():
         try:
-            merged = merge(_text(path), base=base, new=_NOTHING, compose=False, refuse=False)
+            merged = take_out(_text(path), base=base)
         except UnmergeableError as error:
             raise RefusalError(f"The snippet cannot be taken out of {path}: {error}") from error
-        is_empty = not parse(merged.text).children
-        change.files[path] = None if is_empty else merged.text
+        change.files[path] = merged.text or None
         change.notes += [f"{path}: {sentence} It stays as it is." for sentence in merged.kept]
+        if merged.needed:
+            needed = ", ".join(merged.needed)
+            change.notes.append(f"{path}: {needed} stay as the template has them, because what is yours needs them.")
     return change
 
 

@@ -19,8 +19,9 @@ _COMMENT = re.compile(r"//[^\r\n]*|/\*.*?\*/", re.DOTALL)
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"')
 _OTHER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null")
 _WORD = re.compile(r"[A-Za-z0-9_.+-]")
-_BOM = "\ufeff"
 _DEEPEST = 100
+BOM = "\ufeff"
+"""What some editors put in front of a file's text."""
 
 
 class JsoncError(ValueError):
@@ -57,7 +58,7 @@ def parse(text: str) -> Node:
         JsoncError: It is not JSON with comments.
     """
     parser = _Parser(text)
-    start = parser.after_trivia(len(_BOM) if text.startswith(_BOM) else 0)
+    start = parser.after_trivia(len(BOM) if text.startswith(BOM) else 0)
     node = parser.value(start, 0)
     if (end := parser.after_trivia(node.end)) != len(text):
         raise parser.error(end, "nothing more is expected here")

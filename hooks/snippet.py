@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jsonc import (
+    BOM,
     Child,
     JsoncError,
     Node,
@@ -82,10 +83,12 @@ class Merged:
     Attributes:
         text: The new content of the file.
         kept: Entries that the team and the template both changed; the team's stand.
+        needed: Names of entries that are the snippet's, and stay because the team's need them.
     """
 
     text: str
     kept: list[str] = field(default_factory=list)
+    needed: list[str] = field(default_factory=list)
 
 
 def merge(text: str, *, base: str | None, new: str, compose: bool, refuse: bool | None = None) -> Merged:
@@ -122,6 +125,32 @@ def merge(text: str, *, base: str | None, new: str, compose: bool, refuse: bool 
     if plan.conflicts and (base is None if refuse is None else refuse):
         raise UnmergeableError("\n".join(plan.conflicts))
     return Merged(_applied(text, plan, base or "{}", new), plan.conflicts)
+
+
+def take_out(text: str, *, base: str) -> Merged:
+    """The repository's devcontainer.json without the snippet; empty text where nothing of the team's is left.
+
+    Where something is, the image and what belongs to it stay as well: the file would configure no container without.
+
+    Args:
+        text: The repository's file.
+        base: The snippet that was merged the last time.
+
+    Raises:
+        UnmergeableError: The file is not readable.
+    """
+    comments = {line.strip() for line in base.splitlines() if line.strip().startswith("//")}
+    bare = merge(text, base=base, new="{}", compose=False, refuse=False)
+    left = "".join(line.strip() for line in bare.text.splitlines() if line.strip() not in comments)
+    if left.removeprefix(BOM) == "{}":
+        return Merged("", bare.kept)
+    whole = {key: value for key, value in parse(base).value.items() if key in _WHOLE_FILE}
+    merged = merge(text, base=base, new=json.dumps(whole), compose=False, refuse=False)
+    head = parse(merged.text).start
+    # What the snippet says there of the whole file is no longer so.
+    above = [line for line in merged.text[:head].splitlines(keepends=True) if line.strip() not in comments]
+    needed = [key for key, value in parse(merged.text).value.items() if key in whole and value == whole[key]]
+    return Merged("".join(above) + merged.text[head:], merged.kept, needed if "image" in needed else [])
 
 
 class _Plan:

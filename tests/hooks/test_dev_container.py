@@ -14,7 +14,8 @@ from compose_file import compose_text, is_unchanged, joining
 from copier import run_copy, run_update
 from copier.errors import TaskError
 from jsonc import parse
-from support import ROOT, commit_all, git, read_yaml
+from jsonschema import Draft201909Validator
+from support import ROOT, SCHEMAS, commit_all, git, read_yaml
 
 ANSWERS = ".copier-answers.devcontainer.yml"
 USUAL = ".devcontainer/devcontainer.json"
@@ -345,6 +346,65 @@ def test_removal_takes_a_configuration_that_the_snippet_made(service: Path, hook
     commit_all(service, "the snippet")
     assert hook("remove") == 0
     assert not (service / USUAL).exists()
+
+
+def with_entry_of_the_team(service: Path, text: str, comment: str = "") -> None:
+    """Adds to the file that the snippet made, and commits it."""
+    file = service / USUAL
+    content = file.read_text(encoding="utf-8")
+    assert content.count('  "remoteUser"') == 1
+    file.write_text(comment + content.replace('  "remoteUser"', f'{text}  "remoteUser"'), encoding="utf-8")
+    commit_all(service, "the team's entry")
+
+
+def test_removal_leaves_a_configuration_that_is_valid_where_the_team_has_added_to_it(
+    service: Path, hook: Hook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hook()
+    made = value(service / USUAL)
+    with_entry_of_the_team(service, '  // Our port.\n  "forwardPorts": [8080],\n')
+    capsys.readouterr()
+    assert hook("remove") == 0
+    left = value(service / USUAL)
+    whole = {key: made[key] for key in ("name", "image", "remoteUser", "updateRemoteUserUID")}
+    assert left == {**whole, "forwardPorts": [8080]}
+    text = (service / USUAL).read_text(encoding="utf-8")
+    assert "  // Our port.\n" in text
+    assert "reach the cluster" not in text
+    note = (
+        "name, image, remoteUser, updateRemoteUserUID stay as the template has them, because what is yours needs them."
+    )
+    assert f"{USUAL}: {note}\n" in capsys.readouterr().err
+    schema = SCHEMAS / "devContainer.base.schema.json"
+    if schema.exists():
+        validator = Draft201909Validator(parse(schema.read_text(encoding="utf-8")).value)
+        assert [error.message for error in validator.iter_errors(left)] == []
+        assert [*validator.iter_errors({"forwardPorts": [8080]})], "the schema checks nothing"
+
+
+@pytest.mark.parametrize(
+    ("entry", "comment"),
+    [("  // Ours: do not use.\n", ""), ("  /* Ours. */\n", ""), ("", "// Ours.\n"), ("", "/* Ours. */ ")],
+)
+def test_removal_keeps_a_file_with_a_comment_of_the_teams(entry: str, comment: str, service: Path, hook: Hook) -> None:
+    hook()
+    with_entry_of_the_team(service, entry, comment)
+    assert hook("remove") == 0
+    assert "Ours" in (service / USUAL).read_text(encoding="utf-8")
+    assert {*value(service / USUAL)} == {"name", "image", "remoteUser", "updateRemoteUserUID"}
+
+
+def test_removal_keeps_a_user_of_the_teams_that_is_the_templates_too(
+    service: Path, hook: Hook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = '{"image": "debian", "remoteUser": "vscode"}\n'
+    write(service, usual=own)
+    hook()
+    commit_all(service, "the snippet")
+    capsys.readouterr()
+    assert hook("remove") == 0
+    assert (service / USUAL).read_text(encoding="utf-8") == own
+    assert "because what is yours" not in capsys.readouterr().err
 
 
 # -- Docker Compose -------------------------------------------------------------------------------------------------
