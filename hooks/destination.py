@@ -123,11 +123,10 @@ def free_folder(path: Path, *, template: Path, scope: object, answers_file: str 
 def _refuse_unready_service(service: Destination, answers_file: str) -> None:
     """A repository is ready when Git can undo whatever is done to it, and it has no such snippet yet."""
     path, absolute = service.path, service.path.absolute()
-    folder = shlex.quote(str(path))
     if (absolute / answers_file).exists():
         raise OccupiedError(
             f"{path} has the snippet already ({answers_file} is there). To bring it up to date:\n\n"
-            f"    cd {folder} && copier update --trust --answers-file {shlex.quote(answers_file)}\n\n"
+            f"    cd {shlex.quote(str(path))} && copier update --trust --answers-file {shlex.quote(answers_file)}\n\n"
             "For a second one, beside it: --answers-file .copier-answers.NAME.yml"
             " -d devcontainer_file=.devcontainer/NAME/devcontainer.json"
         )
@@ -139,10 +138,10 @@ def _refuse_unready_service(service: Destination, answers_file: str) -> None:
     if status.returncode:
         raise OccupiedError(
             f"{path} is no Git repository, so a change of its dev container could not be undone. Make it one:\n\n"
-            f'    cd {folder} && git init && git add -A && git commit -m "first commit"\n'
+            f'    cd {shlex.quote(str(path))} && git init && git add -A && git commit -m "first commit"\n'
         )
     if status.stdout:
         raise OccupiedError(
             f"{path} has changes that are not committed. Commit them, or put them aside:\n\n"
-            f"    cd {folder} && git stash --include-untracked\n"
+            f"    cd {shlex.quote(str(path))} && git stash --include-untracked\n"
         )
