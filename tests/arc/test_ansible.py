@@ -158,7 +158,7 @@ def test_whatever_has_to_go_before_the_installation_is_looked_at() -> None:
         re.findall(r"arc_preflight_facts\.(\w+)", task["when"])
         for task in tasks_of(ANSIBLE / "tasks/remove_before_install.yml")
     ]
-    assert [*facts] == [["unfinished"], ["lost"], ["remove"]]
+    assert [*facts] == [["forget"], ["lost"], ["remove"]]
     assert [fact for found in facts for fact in found if f"arc_preflight_facts.{fact}" not in included] == []
 
 
@@ -176,7 +176,7 @@ def test_what_handles_credentials_prints_nothing() -> None:
                 "arc_delete_protected }}",
                 "arc-secrets",
                 "arc_runners_others.",
-                "facts.unfinished }}",
+                "facts.forget }}",
             )
             if any(sign in text for sign in signs):
                 assert task.get("no_log") is True, task["name"]

@@ -186,10 +186,7 @@ def test_the_log_of_a_pod(kube: Kube, answers: Answers) -> None:
 
 
 def test_leftovers_are_asked_of_it_without_their_content(kube: Kube, answers: Answers, machine: Machine) -> None:
-    secrets = (
-        "/api/v1/namespaces/arc-systems/secrets?labelSelector=owner%3Dhelm%2Cstatus+in+%28"
-        "pending-install%2Cpending-upgrade%2Cpending-rollback%29"
-    )
+    secrets = "/api/v1/namespaces/arc-systems/secrets?labelSelector=owner%3Dhelm"
     definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     names = ("things.example.com", "ephemeralrunners.actions.github.com")
     listed = {secrets: ["sh.helm.release.v1.arc.v1"], definitions: names}
@@ -199,13 +196,13 @@ def test_leftovers_are_asked_of_it_without_their_content(kube: Kube, answers: An
             for path, found in listed.items()
         }
     )
-    assert [item["metadata"]["name"] for item in kube.unfinished("arc-systems")] == ["sh.helm.release.v1.arc.v1"]
+    assert [item["metadata"]["name"] for item in kube.release_secrets("arc-systems")] == ["sh.helm.release.v1.arc.v1"]
     assert kube.definitions() == ["ephemeralrunners.actions.github.com"]
     assert len(machine.calls) == 1
     assert all("as=PartialObjectMetadataList" in line for line in asked(machine))
     answers({secrets: (403, "secrets is forbidden")})
-    machine.add("kubectl", "echo 'sh.helm.release.v1.arc.v2   arc   2026-11-28T00:00:00Z'")
-    assert [item["metadata"]["name"] for item in kube.unfinished("arc-systems")] == ["sh.helm.release.v1.arc.v2"]
+    machine.add("kubectl", "echo 'sh.helm.release.v1.arc.v2   arc   deployed   2026-11-28T00:00:00Z'")
+    assert [item["metadata"]["name"] for item in kube.release_secrets("arc-systems")] == ["sh.helm.release.v1.arc.v2"]
 
 
 def _look(kube: Kube) -> tuple[list[str], list[str]]:

@@ -37,12 +37,12 @@ def test_protection_is_looked_for_by_label_and_not_by_how_a_name_begins(machine:
     assert "--selector=envkit.none," in none
 
 
-def test_what_helm_has_begun_is_listed_without_its_content(machine: Machine) -> None:
-    machine.add("kubectl", "echo 'sh.helm.release.v1.arc.v1   arc   2026-11-28T00:00:00Z'")
-    (secret,) = KUBE.unfinished("arc-systems")
-    assert secret["metadata"]["labels"]["name"] == "arc"
+def test_what_helm_remembers_is_listed_without_its_content(machine: Machine) -> None:
+    machine.add("kubectl", "echo 'sh.helm.release.v1.arc.v1   arc   deployed   2026-11-28T00:00:00Z'")
+    (secret,) = KUBE.release_secrets("arc-systems")
+    assert secret["metadata"]["labels"] == {"name": "arc", "status": "deployed"}
     assert secret["metadata"]["creationTimestamp"] == "2026-11-28T00:00:00Z"
-    assert "--selector=owner=helm,status in (pending-install,pending-upgrade,pending-rollback)" in machine.calls[0]
+    assert "--selector=owner=helm " in machine.calls[0]
     assert "json" not in machine.calls[0]
 
 

@@ -13,7 +13,7 @@ from arc.test_state import CONTROLLER, whole
 
 from envkit.arc import install as arc_install
 from envkit.arc.kube import DEFINITIONS, Resource, Resources
-from envkit.arc.leftovers import Release, left_definitions, unfinished_secrets
+from envkit.arc.leftovers import Memory, Release, false_memory, left_definitions
 from envkit.config import read_environment
 from envkit.errors import CommandFailedError, UserError
 from envkit.existing.ownership import Claims, has_own
@@ -21,14 +21,15 @@ from envkit.existing.ownership import Claims, has_own
 NOW = datetime(2026, 11, 28, 12, 0, 0, tzinfo=UTC)
 OWNER = "shop-dev"
 OURS, THEIRS = {"envkit.cluster": OWNER}, {"envkit.cluster": "others"}
-RUNNERS = Release("arc-runners", "shop-runners")
+RUNNERS = Release("arc-runners", "shop-runners", is_there=True)
+CONTROLLER_RELEASE = Release("arc-systems", "arc", is_there=True)
 
 
-def begun(release: str, seconds: float = 0, revision: int = 1) -> Resource:
-    """What Helm has of a release that it began with so many seconds ago, as Kubernetes lists it."""
+def begun(release: str, seconds: float = 0, revision: int = 1, status: str = "pending-upgrade") -> Resource:
+    """What Helm remembers of a release that it began with so many seconds ago, as Kubernetes lists it."""
     time = (NOW - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
     name = f"sh.helm.release.v1.{release}.v{revision}"
-    return {"metadata": {"name": name, "labels": {"name": release}, "creationTimestamp": time}}
+    return {"metadata": {"name": name, "labels": {"name": release, "status": status}, "creationTimestamp": time}}
 
 
 @dataclass
@@ -43,8 +44,8 @@ class FakeKube:
     context: str = "team"
     asked: list[tuple[str, ...]] = field(default_factory=list)
 
-    def unfinished(self, namespace: str) -> tuple[Resource, ...]:
-        self.asked.append(("unfinished", namespace))
+    def release_secrets(self, namespace: str) -> tuple[Resource, ...]:
+        self.asked.append(("releases", namespace))
         if self.refuses:
             raise CommandFailedError("kubectl failed", status=1, output="forbidden")
         return self.begun.get(namespace, ())
@@ -58,8 +59,12 @@ class FakeKube:
         return self.resources_
 
 
+def remembered(kube: FakeKube, *releases: Release, alone: bool = True) -> Memory:
+    return false_memory(kube, releases, alone=alone, now=NOW)  # type: ignore[arg-type]
+
+
 def taken_back(kube: FakeKube, *releases: Release, alone: bool = True) -> list[str]:
-    found = unfinished_secrets(kube, releases, alone=alone, now=NOW)  # type: ignore[arg-type]
+    found = remembered(kube, *releases, alone=alone).secrets
     assert all(item["kind"] == "Secret" for item in found)
     return [f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in found]
 
@@ -68,12 +73,11 @@ def test_what_helm_has_begun_is_taken_back_at_once_where_nobody_else_can_be_at_i
     kube = FakeKube(
         {"arc-runners": (begun("shop-runners", revision=3), begun("theirs")), "arc-systems": (begun("arc", 1),)}
     )
-    controller = Release("arc-systems", "arc")
-    assert taken_back(kube, controller, RUNNERS) == [
+    assert taken_back(kube, CONTROLLER_RELEASE, RUNNERS) == [
         "arc-systems/sh.helm.release.v1.arc.v1",
         "arc-runners/sh.helm.release.v1.shop-runners.v3",
     ]
-    assert taken_back(FakeKube(), controller, RUNNERS) == []
+    assert taken_back(FakeKube(), CONTROLLER_RELEASE, RUNNERS) == []
 
 
 def test_what_somebody_may_be_at_is_left_until_it_is_old() -> None:
@@ -89,8 +93,29 @@ def test_what_somebody_may_be_at_is_left_until_it_is_old() -> None:
 def test_what_is_not_ours_is_refused_however_old() -> None:
     kube = FakeKube({"arc-systems": (begun("arc", 9000),)})
     with pytest.raises(UserError, match="arc in arc-systems, and has not ended") as error:
-        taken_back(kube, Release("arc-systems", "arc", is_ours=False), alone=False)
+        taken_back(kube, Release("arc-systems", "arc", is_there=True, is_ours=False), alone=False)
     assert "helm --kube-context 'team' uninstall arc --namespace arc-systems" in error.value.next_step
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_somebody_has_removed_is_forgotten_with_all_its_revisions(alone: bool) -> None:
+    kube = FakeKube(
+        {
+            "arc-runners": (
+                begun("shop-runners", revision=1, status="superseded"),
+                begun("shop-runners", revision=2, status="deployed"),
+                begun("theirs", status="deployed"),
+            )
+        }
+    )
+    assert remembered(kube, RUNNERS, alone=alone) == Memory()
+    gone = Release("arc-runners", "shop-runners", is_there=False)
+    assert taken_back(kube, gone, alone=alone) == [
+        f"arc-runners/sh.helm.release.v1.shop-runners.v{revision}" for revision in (1, 2)
+    ]
+    (note,) = remembered(kube, gone, alone=alone).notes
+    assert "Somebody has removed what Helm has installed (shop-runners)" in note
+    assert remembered(kube, Release("arc-runners", "shop-runners", is_there=False, is_ours=False)) == Memory()
 
 
 def test_cluster_that_does_not_show_secrets_is_left_to_helm() -> None:
@@ -173,7 +198,7 @@ def test_plan_of_an_ordinary_installation_has_nothing_of_this(
     root: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = plan(FakeKube(definitions_=DEFINITIONS), whole(), root, settings, monkeypatch)
-    assert (made["unfinished"], made["notes"], made["remove"]) == ([], [], False)
+    assert (made["forget"], made["notes"], made["remove"]) == ([], [], False)
 
 
 def test_plan_after_a_helm_that_was_killed(root: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +206,7 @@ def test_plan_after_a_helm_that_was_killed(root: Path, settings: Settings, monke
         {"arc-systems": (begun("arc"),), "arc-runners": (begun(settings().name),)}, definitions_=DEFINITIONS
     )
     made = plan(kube, Resources(), root, settings, monkeypatch)
-    assert [item["metadata"]["namespace"] for item in made["unfinished"]] == ["arc-systems", "arc-runners"]
+    assert [item["metadata"]["namespace"] for item in made["forget"]] == ["arc-systems", "arc-runners"]
     assert f"(arc, {settings().name})" in made["notes"][0]
     assert made["remove"]
     assert made["delete"] == {
@@ -202,4 +227,4 @@ def test_plan_leaves_to_helm_what_is_uninstalled_before(
     metadata = {**CONTROLLER["metadata"], "labels": {"app.kubernetes.io/version": "0.13.1"}}
     older = whole(deployments=({**CONTROLLER, "metadata": metadata},))
     kube = FakeKube({"arc-systems": (begun("arc"),), "arc-runners": (begun(settings().name),)})
-    assert plan(kube, older, root, settings, monkeypatch)["unfinished"] == []
+    assert plan(kube, older, root, settings, monkeypatch)["forget"] == []

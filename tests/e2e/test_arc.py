@@ -323,11 +323,12 @@ def test_own_name_takes_the_place_of_the_teams(installed: Generated, github: Git
 
 
 def test_token_in_place_of_the_app(environment: Generated, github: GitHub) -> None:
-    write_dotenv(environment, github, GITHUB_APP_ID="", GITHUB_APP_INSTALLATION_ID="", GITHUB_TOKEN="lab_token")
+    write_dotenv(environment, github, GITHUB_APP_ID="", GITHUB_APP_INSTALLATION_ID="", GITHUB_TOKEN="")
+    with (environment.root / ".env").open("a", encoding="utf-8") as dotenv:
+        dotenv.write("export GITHUB_TOKEN='lab_token'   # the last line counts\n")
     environment.envkit("install-arc")
-    secret = environment.kubectl("get", "secret", "arc-github", *_NAMESPACE, "--output=jsonpath={.data}")
-    assert "github_token" in secret
-    assert "github_app" not in secret
+    secret = json.loads(environment.kubectl("get", "secret", "arc-github", *_NAMESPACE, "--output=jsonpath={.data}"))
+    assert {key: base64.b64decode(value) for key, value in secret.items()} == {"github_token": b"lab_token"}
     write_dotenv(environment, github)
     assert [item["name"] for item in github.state()["scaleSets"]] == [f"{environment.project}-runners"]
 
@@ -395,11 +396,38 @@ def test_removal_that_was_left_is_finished_with_credentials_that_are_right_by_no
     github.run_job("true")
 
 
+def test_upgrade_that_was_cut_off_is_put_right(installed: Generated) -> None:
+    *_, latest = installed.kubectl("get", "secrets", *_NAMESPACE, "--selector=owner=helm", "--output=name").split()
+    installed.kubectl("label", latest, *_NAMESPACE, "--overwrite", "status=pending-upgrade")
+    assert "An installation was cut off" in installed.envkit("install-arc").stderr
+    assert arc_status(installed)["ready"]
+
+
+def test_what_somebody_has_removed_is_installed_anew(installed: Generated, github: GitHub) -> None:
+    installed.kubectl("delete", "autoscalingrunnersets", *_NAMESPACE, "--all")
+    installed.kubectl("delete", "deployments", *_SYSTEM, "--all")
+    done = installed.envkit("install-arc")
+    assert "Somebody has removed what Helm has installed" in done.stderr
+    github.run_job("true")
+
+
 def test_removal_leaves_nothing(installed: Generated, github: GitHub) -> None:
     installed.just("--yes", "delete-arc")
     assert traces(installed) == []
     assert github.is_empty()
     assert "nothing to remove" in installed.just("--yes", "delete-arc").stdout
+
+
+def test_definitions_that_an_earlier_installation_has_left_are_replaced(environment: Generated) -> None:
+    if traces(environment):
+        environment.just("--yes", "delete-arc")
+    chart = os.environ["LAB_ARC_CONTROLLER_CHART"]
+    left = subprocess.run(["helm", "show", "crds", chart], capture_output=True, text=True, check=True).stdout
+    environment.kubectl("apply", "--server-side", "--filename=-", stdin=left)
+    before = {name: _uid(environment, name) for name in traces(environment)}
+    assert before
+    environment.envkit("install-arc")
+    assert not {name for name, uid in before.items() if _uid(environment, name) == uid}
 
 
 def test_removal_by_force_needs_neither_controller_nor_github(installed: Generated, github: GitHub) -> None:

@@ -15,7 +15,7 @@ from threading import Lock
 from typing import ClassVar
 from urllib.parse import quote, urlencode
 
-from envkit.arc.kube import CONTROLLER_SELECTOR, DEFINITIONS, RUNNER_GROUP, UNFINISHED, Kube, Resource, Resources, name
+from envkit.arc.kube import CONTROLLER_SELECTOR, DEFINITIONS, RELEASES, RUNNER_GROUP, Kube, Resource, Resources, name
 from envkit.arc.settings import RUNNERS_NAMESPACE
 from envkit.errors import CommandFailedError
 from envkit.paths import just_command
@@ -136,11 +136,11 @@ class _ProxiedKube(Kube):
             return super().own_resources()
         return self._listed(f"/namespaces/{RUNNERS_NAMESPACE}", f"/namespaces/{self.controllers}")
 
-    def unfinished(self, namespace: str) -> tuple[Resource, ...]:
+    def release_secrets(self, namespace: str) -> tuple[Resource, ...]:
         if self.api.is_up():
             with suppress(CommandFailedError):  # kubectl says better why
-                return self.api.metadata(f"/api/v1/namespaces/{namespace}/secrets", labelSelector=UNFINISHED)
-        return super().unfinished(namespace)
+                return self.api.metadata(f"/api/v1/namespaces/{namespace}/secrets", labelSelector=RELEASES)
+        return super().release_secrets(namespace)
 
     def definitions(self) -> list[str]:
         if self.api.is_up():

@@ -12,7 +12,7 @@ from envkit.arc.ansible import is_prepared, prepare_ansible, started_playbook
 from envkit.arc.api_proxy import proxied
 from envkit.arc.causes import error_lines, find_cause
 from envkit.arc.kube import CONTROLLER_SELECTOR, Kube, Resource, Resources, kube_of, labels, name, namespace
-from envkit.arc.leftovers import Release, left_definitions, unfinished_secrets
+from envkit.arc.leftovers import Release, false_memory, left_definitions
 from envkit.arc.preflight import find_problems, refusal
 from envkit.arc.settings import (
     CONTROLLER_NAMESPACE,
@@ -322,14 +322,18 @@ def _plan_install(
     claims = ownership.read_claims(kube, cluster.name) if isinstance(cluster, ExistingCluster) else None
     owned = _owned_parts(cluster, settings, claims, is_ours=is_ours)
     # What is removed first, Helm takes back by itself.
+    has_controller = any(namespace(item) == CONTROLLER_NAMESPACE for item in resources.deployments)
     upgraded = [
-        *([(CONTROLLER_NAMESPACE, CONTROLLER_RELEASE)] if is_ours and not replace else []),
-        *([(RUNNERS_NAMESPACE, settings.name)] if not (remove_first or anew) else []),
+        *([(CONTROLLER_NAMESPACE, CONTROLLER_RELEASE, has_controller)] if is_ours and not replace else []),
+        *([(RUNNERS_NAMESPACE, settings.name, kept is not None)] if not (remove_first or anew) else []),
     ]
     releases = [
-        Release(*where, is_ours=claims is None or ownership.has_own(claims, resources, *where)) for where in upgraded
+        Release(
+            where, release, is_there, is_ours=claims is None or ownership.has_own(claims, resources, where, release)
+        )
+        for where, release, is_there in upgraded
     ]
-    unfinished = unfinished_secrets(kube, releases, alone=holds_lock and claims is None)
+    memory = false_memory(kube, releases, alone=holds_lock and claims is None)
     definitions = left_definitions(kube, settings, resources, claims)
     if definitions.remove:
         place["delete"] = {"releases": [], "controller": False, "definitions": list(definitions.remove)}
@@ -343,9 +347,9 @@ def _plan_install(
         # A scale set keeps the number that its first organisation or repository has given it, and would go by it at the
         # next one. It leaves with the credentials that it came with, so before others take their place.
         "remove": remove_first or bool(definitions.remove),
-        "unfinished": unfinished,
+        "forget": list(memory.secrets),
         "lost": settings.name if is_lost else "",
-        "notes": _notes(unfinished, definitions.note),
+        "notes": [*memory.notes, *filter(None, [definitions.note])],
         "protected": kube.protected(RUNNERS_NAMESPACE, [settings.name]) if is_lost else [],
         "plain_http": settings.plain_http,
         "controller": {"chart": settings.chart("controller"), **owned["controller"]},
@@ -376,13 +380,6 @@ def _is_going(kube: Kube, wanted: str) -> bool:
     except CommandFailedError:
         return False
     return scale_set is not None and scale_set.deleting
-
-
-def _notes(unfinished: list[Resource], of_definitions: str) -> list[str]:
-    """What the person should know beside the steps."""
-    begun = ", ".join(name(secret).split(".")[-2] for secret in unfinished)
-    said = f"An installation was cut off: what Helm remembers of it is taken back ({begun}), and installed again."
-    return [*([said] if unfinished else []), *filter(None, [of_definitions])]
 
 
 def _owned_parts(

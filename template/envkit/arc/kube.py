@@ -35,8 +35,8 @@ SCALE_SET_NAMESPACE = f"{RUNNER_GROUP}/scale-set-namespace"
 DEFINITIONS = tuple(sorted((LISTENERS, SCALE_SETS, RUNNERS, RUNNER_SETS)))
 """The names of the resource definitions, which are those of their kinds."""
 
-UNFINISHED = "owner=helm,status in (pending-install,pending-upgrade,pending-rollback)"
-"""Label selector of the Secrets of Helm's releases whose installation has not come to its end."""
+RELEASES = "owner=helm"
+"""Label selector of the Secrets in which Helm remembers its releases; their labels tell which and in what state."""
 
 _PROTECTION = f"{RUNNER_GROUP}/cleanup-protection"
 
@@ -173,17 +173,18 @@ class Kube:
         )
         return text.split()
 
-    def unfinished(self, namespace: str) -> tuple[Resource, ...]:
-        """The Secrets of Helm's unfinished releases in a namespace, without what they hold.
+    def release_secrets(self, namespace: str) -> tuple[Resource, ...]:
+        """The Secrets in which Helm remembers its releases in a namespace, without what they hold.
 
         Raises CommandFailedError.
         """
-        columns = "custom-columns=N:.metadata.name,R:.metadata.labels.name,T:.metadata.creationTimestamp"
-        selector = f"--selector={UNFINISHED}"
+        fields = {"N": "name", "R": "labels.name", "S": "labels.status", "T": "creationTimestamp"}
+        columns = "custom-columns=" + ",".join(f"{head}:.metadata.{field}" for head, field in fields.items())
+        selector = f"--selector={RELEASES}"
         text = self.run("get", "secrets", f"--namespace={namespace}", "--no-headers", selector, f"--output={columns}")
         return tuple(
-            {"metadata": {"name": secret, "labels": {"name": release}, "creationTimestamp": time}}
-            for secret, release, time in map(str.split, text.splitlines())
+            {"metadata": {"name": secret, "labels": {"name": release, "status": status}, "creationTimestamp": time}}
+            for secret, release, status, time in map(str.split, text.splitlines())
         )
 
     def definitions(self) -> list[str]:

@@ -17,6 +17,10 @@ _HELM_SECONDS = 300
 """What is older has been cut off: Helm itself waits no longer than this for anything, unless it is told to."""
 
 
+_PENDING = ("pending-install", "pending-upgrade", "pending-rollback")
+"""States of a release that Helm believes to be at work on: it does nothing with one that is in such a state."""
+
+
 @dataclass(frozen=True)
 class Release:
     """A release of Helm's that is to be installed.
@@ -24,21 +28,35 @@ class Release:
     Attributes:
         namespace: Where.
         name: Its name.
+        is_there: Whether what it is about is in the cluster: the controller, or the scale set.
         is_ours: Whether what is there of it is this environment's.
     """
 
     namespace: str
     name: str
+    is_there: bool
     is_ours: bool = True
 
 
-def unfinished_secrets(
-    kube: Kube, releases: Sequence[Release], *, alone: bool, now: datetime | None = None
-) -> list[Resource]:
-    """The Secrets by which Helm remembers that it has begun with a release; as long as one is there, it does nothing.
+@dataclass(frozen=True)
+class Memory:
+    """What Helm remembers and is no longer so.
 
-    Without it the revision before counts again, or the release is installed once more over what is there of it, which
-    Helm knows for its own.
+    Attributes:
+        secrets: Those by which it does. Without them the revision before counts again, or the release is installed once
+            more over what is there of it, which Helm knows for its own.
+        notes: What the person should know.
+    """
+
+    secrets: tuple[Resource, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def false_memory(kube: Kube, releases: Sequence[Release], *, alone: bool, now: datetime | None = None) -> Memory:
+    """What keeps Helm from installing: a release that it has begun with, or one whose objects somebody has removed.
+
+    Helm compares with what it has installed, not with what is in the cluster, and changes nothing where those values
+    are the same.
 
     Args:
         kube: The cluster.
@@ -50,24 +68,39 @@ def unfinished_secrets(
         UserError: It is not ours, or somebody may be at it; says what helps.
     """
     found: list[Resource] = []
+    begun, gone = [], []
     for release in releases:
-        for secret in _unfinished(kube, release):
+        secrets = _secrets(kube, release)
+        pending = [secret for secret in secrets if labels(secret).get("status") in _PENDING]
+        if pending and not release.is_ours:
+            raise _not_ours(kube, release)
+        for secret in pending:
             seconds = ((now or datetime.now(UTC)) - _time(secret)).total_seconds()
-            if not release.is_ours:
-                raise _not_ours(kube, release)
             if not alone and seconds < _HELM_SECONDS:
                 raise _at_it(release, seconds)
-            metadata = {"name": name(secret), "namespace": release.namespace}
-            found.append({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})
-    return found
+        if pending:
+            begun.append(release.name)
+        elif secrets and release.is_ours and not release.is_there:
+            gone.append(release.name)
+        wrong = pending if release.is_there or not release.is_ours else secrets
+        found += [_named(secret, release) for secret in wrong]
+    notes = (
+        begun and f"An installation was cut off ({', '.join(begun)}): what Helm remembers of it is taken back.",
+        gone and f"Somebody has removed what Helm has installed ({', '.join(gone)}): it is installed anew.",
+    )
+    return Memory(tuple(found), tuple(note for note in notes if note))
 
 
-def _unfinished(kube: Kube, release: Release) -> list[Resource]:
+def _secrets(kube: Kube, release: Release) -> list[Resource]:
     try:
-        secrets = kube.unfinished(release.namespace)
+        secrets = kube.release_secrets(release.namespace)
     except CommandFailedError:  # Helm will say so too, and better why
         return []
     return [secret for secret in secrets if labels(secret).get("name") == release.name]
+
+
+def _named(secret: Resource, release: Release) -> Resource:
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name(secret), "namespace": release.namespace}}
 
 
 def _not_ours(kube: Kube, release: Release) -> UserError:
