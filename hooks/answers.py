@@ -252,7 +252,8 @@ MirrorAddress = Annotated[
 MIRROR_ADDRESSES = ("download_mirror", "python_index", "npm_registry", "apt_mirror")
 """The answers that are of this kind."""
 
-_LOGIN = re.compile(r"//[^/@]*@")
+# In JSON: what stands before the last `@` of a text, but for that of an image's digest. As in includes/given.jinja.
+_LOGIN = re.compile(r'"((?:https?|oci)://)?(?:[^"\\]|\\.)*@(?!sha256:)')
 
 DevContainerFile = Annotated[
     str,
@@ -361,7 +362,7 @@ class Answers(BaseModel):
         if unknown := [host for host in hosts if host not in known]:
             raise _conflict(
                 "image_mirrors",
-                f"image_mirrors_plain_http: {unknown[0]} was given; allowed are the hosts of the mirrors in"
+                f"image_mirrors_plain_http: {_shown(unknown[0])} was given; allowed are the hosts of the mirrors in"
                 f" image_mirrors: {', '.join(sorted(known)) or 'there is none'}.",
             )
         return hosts
@@ -515,7 +516,7 @@ def _shown(value: object) -> str:
         return "nothing"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return _LOGIN.sub("//***@", json.dumps(value, default=str, ensure_ascii=False))
+    return _LOGIN.sub(r'"\1***@', json.dumps(value, default=str, ensure_ascii=False))
 
 
 def listed(found: Iterable[Problem]) -> str:

@@ -142,6 +142,26 @@ def test_password_in_a_mirror_s_address_is_refused_and_not_shown(
     assert "~/.netrc" not in sentences(**{key: "mirror.example.com"})[0]
 
 
+@pytest.mark.parametrize(
+    ("answers", "shown"),
+    [
+        ({"apt_mirror": "u:hunter2@m/x"}, '"***@m/x"'),
+        ({"apt_mirror": "https://u:hunter2@hunter2@m"}, '"https://***@m"'),
+        ({"apt_mirror": 'https://u:hunter2/"hunter2\\@m'}, '"https://***@m"'),
+        ({"image_mirrors": {"docker.io": "u:hunter2@m/x"}}, '"***@m/x"'),
+        ({"image_mirrors": {"u:hunter2@docker.io": "m.example.com"}}, '"***@docker.io"'),
+        ({"image_mirrors": ["u:hunter2@m", "n"]}, '["***@m", "n"]'),
+        ({"image_mirrors": "{docker.io: 'u:hunter2@m"}, '"***@m"'),
+        ({"image_mirrors_plain_http": ["u:hunter2@m"]}, '"***@m"'),
+        ({"k3s_image": "u:hunter2@m/k3s@sha256:0"}, '"***@m/k3s@sha256:0"'),
+        ({"k3s_image": "m/k3s@sha256:0"}, '"m/k3s@sha256:0"'),
+    ],
+)
+def test_what_stands_before_a_host_is_not_shown(answers: dict[str, Any], shown: str) -> None:
+    (key,) = answers
+    assert sentences(**answers)[0].startswith(f"{key}: {shown} was given; ")
+
+
 def test_a_bad_name_is_not_reported_again_for_the_names_made_from_it() -> None:
     assert [problem.keys for problem in problems({"project": "Bad Name"})] == [("project",)]
 
@@ -242,7 +262,7 @@ def test_the_pins_are_the_defaults_by_their_mirrors_names() -> None:
 def test_a_mirror_of_plain_http_that_is_none_names_those_there_are() -> None:
     mirrors = {"docker.io": "mirror.example.com/hub"}
     (found,) = sentences(image_mirrors=mirrors, image_mirrors_plain_http=["mirror.example.org"])
-    assert found.startswith("image_mirrors_plain_http: mirror.example.org was given; allowed are the hosts")
+    assert found.startswith('image_mirrors_plain_http: "mirror.example.org" was given; allowed are the hosts')
     assert found.endswith("image_mirrors: mirror.example.com.")
 
 

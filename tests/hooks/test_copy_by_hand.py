@@ -6,14 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from answers import MIRROR_ADDRESSES
 from copier import run_copy, run_recopy
 from copier.errors import TaskError
+from questions import answerable
 from support import commit_all, git
 
 WRONG: dict[str, Any] = {"arc": "nein"}
 SNIPPET: dict[str, Any] = {"scope": "devcontainer", "project": "shop"}
 # An environment of few files.
 SMALL: dict[str, Any] = {"defaults": True, "unsafe": True, "exclude": ["/envkit", "/ansible", "/helm", "/runner"]}
+ADDRESSES = (
+    *MIRROR_ADDRESSES,
+    *(question.key for question in answerable() if question.key.endswith(("_image", "_repository"))),
+)
 INIT = "git init -b main && git add -A"
 
 
@@ -22,6 +28,27 @@ def refusal(capfd: pytest.CaptureFixture[str], *arguments: Any, **options: Any) 
     with pytest.raises(TaskError):
         run_copy(*arguments, **options)
     return capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *((key, "https://u:hunter2@hunter2@m.example.com/x") for key in ADDRESSES),
+        *(
+            ("image_mirrors", {registry: "m.example.com/x"})
+            for registry in ("u:hunter2@docker.io", "https://u:hunter2@d")
+        ),
+        ("image_mirrors", {"docker.io": "u:hunter2@m.example.com/x"}),
+        ("image_mirrors", '{docker.io: "https://u:hunter2/hunter2@m.example.com/x"}'),
+        ("image_mirrors_plain_http", ["u:hunter2\nhunter2@m.example.com"]),
+    ],
+)
+def test_login_in_an_address_is_not_shown(
+    template: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], key: str, value: object
+) -> None:
+    with pytest.raises(ValueError, match=key) as failure:
+        run_copy(str(template), tmp_path / "env", {key: value}, **SMALL)
+    assert "hunter2" not in "".join(capfd.readouterr()) + str(failure.value)
 
 
 def test_next_commands_name_a_folder_with_spaces(

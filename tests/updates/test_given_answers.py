@@ -11,10 +11,16 @@ import pytest
 from copier import VcsRef, run_copy, run_update
 from copier.errors import TaskError
 from given_answers import problems_of_change
+from questions import answerable
 from support import commit_all, git, read_yaml
 
 ANSWERS = ".copier-answers.yml"
 SNIPPET_ANSWERS = ".copier-answers.devcontainer.yml"
+ADDRESSES = (
+    *answers_module.MIRROR_ADDRESSES,
+    *(question.key for question in answerable() if question.key.startswith("image_mirrors")),
+    *(question.key for question in answerable() if question.key.endswith(("_image", "_repository"))),
+)
 
 
 def generate(template: Path, destination: Path, **answers: Any) -> Path:
@@ -70,6 +76,48 @@ def test_wrong_answer_stops_an_update_before_anything_is_changed(
     environment: Path, capfd: pytest.CaptureFixture[str], answers: dict[str, Any], sentence: str
 ) -> None:
     assert sentence in refused(environment, answers, capfd)
+
+
+@pytest.mark.parametrize(
+    ("key", "address"),
+    [
+        *((key, "https://u:hunter2@m.example.com/apt") for key in ADDRESSES),
+        ("image_mirrors", "u:hunter2@m.example.com/apt"),
+        ("python_index", "https://u:hunter2@hunter2@m.example.com"),
+        ("npm_registry", "https://u:hunter2/hunter2@m.example.com"),
+        ("apt_mirror", 'u:hunter2"hunter2\\@m.example.com'),
+    ],
+)
+def test_login_in_an_address_is_refused_and_not_shown(
+    environment: Path, capfd: pytest.CaptureFixture[str], key: str, address: str
+) -> None:
+    assert f"{key}: " in refused(environment, {key: address}, capfd)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("image_mirrors", '{docker.io: "u:hunter2@m.example.com/x"}'),
+        ("image_mirrors", "{docker.io: 'https://u:hunter2@m.example.com/x', ghcr.io: m.example.com/y}"),
+        ("image_mirrors", {"docker.io": "u:hunter2@m.example.com/x", "ghcr.io": "m.example.com/y"}),
+        ("image_mirrors", {"u:hunter2@docker.io": "m.example.com/x"}),
+        ("image_mirrors", {"docker.io": ["u:hunter2@m.example.com/x"]}),
+        ("image_mirrors_plain_http", ["u:hunter2@m.example.com"]),
+        ("image_mirrors_plain_http", "[u:hunter2@m.example.com]"),
+    ],
+)
+def test_login_in_a_mapping_or_a_list_is_refused_and_not_shown(
+    environment: Path, capfd: pytest.CaptureFixture[str], key: str, value: Any
+) -> None:
+    assert f"{key}: " in refused(environment, {key: value}, capfd)
+
+
+def test_digest_and_context_with_an_at_sign_are_taken(environment: Path) -> None:
+    image = f"docker.io/library/docker@sha256:{64 * 'a'}"
+    given = {"kube_context": "me@team.eksctl.io", "provider": "existing", "arc": "no", "create_cluster": "no"}
+    update(environment, {"dind_image": image, **given})
+    recorded = read_yaml(environment / ANSWERS)
+    assert (recorded["dind_image"], recorded["kube_context"]) == (image, "me@team.eksctl.io")
 
 
 def test_all_that_is_wrong_is_listed_at_once(environment: Path, capfd: pytest.CaptureFixture[str]) -> None:
