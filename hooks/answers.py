@@ -448,6 +448,11 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
     return {question.key: values[question.key] for question in answerable()}
 
 
+def unchanged(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+    """Which of these answers are those of before."""
+    return {key for key, value in after.items() if key in before and before[key] == value}
+
+
 def changed_scope(before: Mapping[str, Any], after: Mapping[str, Any]) -> Problem | None:
     """What is wrong where an update would make a snippet of an environment, or the other way round; None elsewhere.
 
@@ -549,16 +554,24 @@ def _answers_of_before(path: Path) -> dict[str, Any]:
     With another scope, the answers file has another name, too.
     """
     text = committed(Path.cwd(), path.as_posix()) or committed(Path.cwd(), ANSWERS_FILE)
-    return yaml.safe_load(text) if text else {}
+    try:
+        found = yaml.safe_load(text) if text else {}
+    except yaml.YAMLError:  # of another template's, in a repository that gets the snippet
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _check(path: Path, answers: Mapping[str, Any], given: Mapping[str, Any]) -> int:
     # Copier drops unknown keys and converts values in silence: the file shows neither any more.
     raw = {key: value for key, value in given.items() if key not in Answers.model_fields or value is not None}
-    is_update = os.environ.get("COPIER_OPERATION") == "update"
-    before = _answers_of_before(path) if is_update else {}
-    scope = changed_scope(before, answers) if before else None
-    found = [scope] if scope else problems({**answers, **raw}, answers.keys() - raw.keys())
+    operation = os.environ.get("COPIER_OPERATION")
+    is_update = operation == "update"
+    before = _answers_of_before(path) if operation else {}
+    scope = changed_scope(before, answers) if is_update and before else None
+    checked = {**answers, **raw}
+    # What a copy has written there may have been typed just now.
+    recorded = unchanged(before, checked) if operation == "copy" else answers.keys() - raw.keys()
+    found = [scope] if scope else problems(checked, recorded)
     if not found:
         return 0
     print(listed(found), file=sys.stderr)

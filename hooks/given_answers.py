@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from answers import Answers, Problem, changed_scope, complete, listed, problems
+from answers import Answers, Problem, changed_scope, complete, listed, problems, unchanged
 from questions import answerable, applies
 
 
@@ -32,11 +32,12 @@ def problems_of_change(recorded: Mapping[str, Any], given: Mapping[str, Any], *,
         return [scope]
     known = {key: value for key, value in recorded.items() if key in Answers.model_fields}
     answers = {**known, **given}
-    wrong = {problem.keys[0] for problem in problems(answers)}
+    kept = unchanged(recorded, answers)
+    wrong = {problem.keys[0] for problem in problems(answers, kept)}
     context = complete({key: value for key, value in answers.items() if key not in wrong})
     # Copier forgets an answer whose question no longer applies.
     forgotten = {question.key for question in answerable() if not applies(question, context)} - given.keys()
-    found = problems({key: value for key, value in answers.items() if key not in forgotten})
+    found = problems({key: value for key, value in answers.items() if key not in forgotten}, kept)
     return [
         problem
         for problem in found

@@ -17,8 +17,11 @@ _CONFLICT_MARKER = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
 
 
 def committed(repository: Path, path: str) -> bytes | None:
-    """The content of a file in the last commit; None where there is no such file, or no repository."""
-    done = subprocess.run(["git", "show", f"HEAD:./{path}"], cwd=repository, capture_output=True, check=False)
+    """The content of a file in the last commit; None where there is no such file, no repository, or no Git."""
+    try:
+        done = subprocess.run(["git", "show", f"HEAD:./{path}"], cwd=repository, capture_output=True, check=False)
+    except OSError:
+        return None
     return None if done.returncode else done.stdout
 
 

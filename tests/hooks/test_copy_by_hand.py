@@ -10,7 +10,7 @@ from answers import MIRROR_ADDRESSES
 from copier import run_copy, run_recopy
 from copier.errors import TaskError
 from questions import answerable
-from support import commit_all, git
+from support import commit_all, git, read_yaml
 
 WRONG: dict[str, Any] = {"arc": "nein"}
 SNIPPET: dict[str, Any] = {"scope": "devcontainer", "project": "shop"}
@@ -150,3 +150,21 @@ def test_refused_recopy_keeps_the_answers_that_git_has(
     assert "The answers of before: git checkout -- .copier-answers.yml" in said
     git(environment, "checkout", "--", ".copier-answers.yml")
     assert git(environment, "status", "--porcelain") == ""
+
+
+def test_prefix_of_a_registry_s_name_is_refused_at_the_prompt_of_a_copy_and_kept_by_a_recopy(
+    template: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    environment = tmp_path / "env"
+    # Answers that are typed are not among the given ones, just as defaults of the person's own.
+    typed = {"registry": "shared", "registry_name": "k3d-images"}
+    said = refusal(capfd, str(template), environment, user_defaults=typed, **SMALL)
+    assert 'registry_name: "k3d-images" was given; k3d- is put before it' in said
+    run_copy(str(template), environment, user_defaults=typed, skip_tasks=True, **SMALL)
+    commit_all(environment, "as an earlier version took it")
+    run_recopy(environment, **SMALL, overwrite=True)
+    assert read_yaml(environment / ".copier-answers.yml")["registry_name"] == "k3d-images"
+    run_recopy(environment, typed, **SMALL, overwrite=True)
+    with pytest.raises(TaskError):
+        run_recopy(environment, {"registry_name": "k3d-others"}, **SMALL, overwrite=True)
+    assert 'registry_name: "k3d-others" was given' in capfd.readouterr().err

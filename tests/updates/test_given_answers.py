@@ -173,6 +173,27 @@ def test_fault_of_before_is_not_put_on_the_given_answer() -> None:
     assert problems_of_change({"agents": 50}, {"lens": "none"}, asks=False) == []
 
 
+def test_name_with_a_prefix_may_be_repeated_and_no_other_one_given() -> None:
+    recorded = {"registry": "shared", "registry_name": "k3d-images"}
+    assert problems_of_change(recorded, recorded, asks=False) == []
+    (problem,) = problems_of_change(recorded, {"registry_name": "k3d-others"}, asks=False)
+    assert 'registry_name: "k3d-others" was given; k3d- is put before it' in problem.sentence
+
+
+def test_environment_whose_registry_has_a_prefix_is_updated_with_the_data_file_it_was_made_with(
+    environment: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    answers = environment / ANSWERS
+    text = answers.read_text(encoding="utf-8").replace("registry: own", "registry: shared\nregistry_name: k3d-images")
+    answers.write_text(text, encoding="utf-8")
+    commit_all(environment, "as an earlier version took it")
+    update(environment, {"registry": "shared", "registry_name": "k3d-images", "agents": "3"})
+    recorded = read_yaml(answers)
+    assert (recorded["registry_name"], recorded["agents"]) == ("k3d-images", 3)
+    commit_all(environment, "updated")
+    assert "so allowed is what stands behind" in refused(environment, {"registry_name": "k3d-others"}, capfd)
+
+
 def test_answer_that_is_still_asked_for_may_come_at_the_prompt() -> None:
     given = {"provider": "existing", "arc": "no"}
     assert problems_of_change({}, given, asks=True) == []
