@@ -17,8 +17,6 @@ import difflib
 import json
 import os
 import re
-import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -38,6 +36,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 from questions import all_questions, answerable, render
+from refused_copy import what_is_left
 from update_files import ABORT, committed
 
 TRUE_WORDS = frozenset({"y", "yes", "t", "true", "on", "1"})
@@ -578,38 +577,8 @@ def _check(path: Path, answers: Mapping[str, Any], given: Mapping[str, Any]) -> 
     if is_update:
         print(f"The update stopped. To undo it: {ABORT}", file=sys.stderr)
     else:
-        print(_what_is_left(path, str(answers.get("scope"))), file=sys.stderr)
+        print(what_is_left(path, str(answers.get("scope"))), file=sys.stderr)
     return 1
-
-
-def _what_is_left(path: Path, scope: str) -> str:
-    """What a copy that ends here leaves in the folder, once the answers that Copier has written are taken out.
-
-    Copier removes a folder that it has made itself; one that was there before keeps what was rendered into it.
-    """
-    if _is_in_git("ls-files", "--error-unmatch", path.as_posix()):
-        return (
-            "The files were written with these answers. Correct them, then repeat the command."
-            f" The answers of before: git checkout -- {shlex.quote(path.as_posix())}"
-        )
-    again = (
-        "Correct the answers, then repeat the command. A folder that was there before has files in it now: repeat with"
-        " --overwrite"
-    )
-    if not _is_in_git("rev-parse", "--is-inside-work-tree"):
-        return f"{again}."
-    path.unlink()
-    if scope == "devcontainer":
-        return "Nothing was changed. Correct the answers, then repeat the command."
-    return f"{again}, or remove them first, which asks for each: git clean -d -i"
-
-
-def _is_in_git(*command: str) -> bool:
-    """Whether a Git command succeeds in the current folder; not where Git is missing."""
-    try:
-        return subprocess.run(["git", *command], capture_output=True, check=False).returncode == 0
-    except OSError:
-        return False
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -26,6 +26,7 @@ from compose_file import UnusableServiceError, compose_text, is_unchanged, joini
 from jinja2 import TemplateError
 from jsonc import JsoncError, parse
 from questions import render
+from refused_copy import what_is_left_of_snippet
 from snippet import COMPOSE_FILE, UnmergeableError, env_files, merge, mount_parts, take_out
 from update_files import ABORT
 
@@ -282,13 +283,10 @@ def _how_to_add(network: str) -> str:
 
 
 def _way_back(operation: str, answers_file: Path) -> str:
-    """How to get back to the state before; on `copy` only Copier's answers file is there by then, and is removed."""
+    """How to get back to the state before; on `copy` only Copier's answers file is there by then."""
     if operation == "update":
         return f"\nTo undo the update: {ABORT}"
-    in_git = _git(Path.cwd(), "rev-parse", "--is-inside-work-tree") is not None
-    if operation == "copy" and in_git and _git(Path.cwd(), "ls-files", "--error-unmatch", str(answers_file)) is None:
-        answers_file.unlink(missing_ok=True)
-    return "\nNothing was changed."
+    return f"\n{what_is_left_of_snippet(answers_file) if operation == 'copy' else 'Nothing was changed.'}"
 
 
 def _report(changed: list[Path], notes: list[str], operation: str) -> None:

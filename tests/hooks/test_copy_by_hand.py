@@ -13,6 +13,7 @@ from questions import answerable
 from support import commit_all, git, read_yaml
 
 WRONG: dict[str, Any] = {"arc": "nein"}
+SNIPPET_ANSWERS = ".copier-answers.devcontainer.yml"
 SNIPPET: dict[str, Any] = {"scope": "devcontainer", "project": "shop"}
 # An environment of few files.
 SMALL: dict[str, Any] = {"defaults": True, "unsafe": True, "exclude": ["/envkit", "/ansible", "/helm", "/runner"]}
@@ -109,7 +110,9 @@ def test_refused_copy_into_a_folder_that_was_there_says_what_stays(
     git(repository, "init", "--quiet")
     said = refusal(capfd, str(template), repository, WRONG, **SMALL)
     assert "Nothing was" not in said
-    assert "repeat with --overwrite, or remove them first, which asks for each: git clean -d -i" in said
+    assert "has files in it now: the command asks for each that differs." in said
+    assert "With --overwrite it replaces files of the same name without asking (Git has those" in said
+    assert said.endswith("To remove the new ones first, which asks for each: git clean -d -i\n")
     assert (repository / "k3d.yaml").exists()
     assert not (repository / ".copier-answers.yml").exists()
     run_copy(str(template), repository, **SMALL, overwrite=True)
@@ -120,7 +123,8 @@ def test_refused_copy_where_git_is_not_says_what_stays_too(
     template: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     said = refusal(capfd, str(template), tmp_path, WRONG, **SMALL)
-    assert said.endswith("has files in it now: repeat with --overwrite.\n")
+    assert said.endswith("has files in it now: the command asks for each that differs.\n")
+    assert "--overwrite" not in said  # files of the person's own have no other copy there
     assert (tmp_path / "k3d.yaml").exists()
 
 
@@ -138,6 +142,52 @@ def test_refused_snippet_may_be_tried_again(template: Path, tmp_path: Path, capf
     said = refusal(capfd, str(template), service, {**SNIPPET, "arcc": "no"}, defaults=True, unsafe=True)
     assert "Nothing was changed. Correct the answers, then repeat the command." in said
     assert git(service, "status", "--porcelain") == ""
+
+
+def test_refused_snippet_without_git_leaves_nothing_in_a_folder_without_a_dev_container(
+    template: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {"defaults": True, "unsafe": True, "overwrite": True}
+    said = refusal(capfd, str(template), tmp_path, {**SNIPPET, "foo": "1"}, **options)
+    assert "Nothing was changed." in said
+    assert not list(tmp_path.iterdir())
+    run_copy(str(template), tmp_path, SNIPPET, **options)
+    assert f"So {SNIPPET_ANSWERS} stays" in refusal(capfd, str(template), tmp_path, {**SNIPPET, "foo": "1"}, **options)
+    assert (tmp_path / SNIPPET_ANSWERS).exists()
+
+
+def test_refused_second_snippet_keeps_the_answers_of_the_first_one(
+    template: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    service = tmp_path / "service"
+    service.mkdir()
+    commit_all(service, "the service")
+    options: dict[str, Any] = {"defaults": True, "unsafe": True, "overwrite": True}
+    run_copy(str(template), service, SNIPPET, **options)
+    first = (service / SNIPPET_ANSWERS).read_bytes()
+    said = refusal(capfd, str(template), service, {**SNIPPET, "foo": "1"}, **options)
+    assert "Nothing was changed" not in said
+    assert f"So {SNIPPET_ANSWERS} stays, written with these answers; the next copy replaces it" in said
+    assert "Correct the answers, then repeat the command." in said
+    assert (service / SNIPPET_ANSWERS).read_bytes() == first
+    run_copy(str(template), service, SNIPPET, **options)
+    commit_all(service, "the snippet")
+    said = refusal(capfd, str(template), service, {**SNIPPET, "foo": "1"}, **options)
+    assert f"those of before: git checkout -- {SNIPPET_ANSWERS}" in said
+
+
+def test_second_snippet_that_does_not_fit_the_first_one_keeps_its_answers(
+    template: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    service = tmp_path / "service"
+    service.mkdir()
+    commit_all(service, "the service")
+    options: dict[str, Any] = {"defaults": True, "unsafe": True, "overwrite": True}
+    run_copy(str(template), service, SNIPPET, **options)
+    said = refusal(capfd, str(template), service, {**SNIPPET, "cluster_name": "other"}, **options)
+    assert "The dev container snippet does not fit" in said
+    assert "Nothing was changed" not in said
+    assert (service / SNIPPET_ANSWERS).exists()
 
 
 def test_refused_recopy_keeps_the_answers_that_git_has(
