@@ -49,7 +49,7 @@ class Destination:
 
         Updates compare with what is committed, so an environment without a commit cannot be updated.
         """
-        by_hand = f'git add -A && git commit -m "{message}"'
+        by_hand = f'git add -A . && git commit -m "{message}"'
         if self._git("rev-parse", "--is-inside-work-tree"):
             return [by_hand]
         if not self._git("init", "--quiet", "--initial-branch=main"):

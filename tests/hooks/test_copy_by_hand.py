@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ ADDRESSES = (
     *MIRROR_ADDRESSES,
     *(question.key for question in answerable() if question.key.endswith(("_image", "_repository"))),
 )
-INIT = "git init -b main && git add -A"
+INIT = "git init -b main && git add -A ."
 
 
 def refusal(capfd: pytest.CaptureFixture[str], *arguments: Any, **options: Any) -> str:
@@ -76,7 +77,11 @@ def test_repository_that_is_there_is_not_made_again(
     run_copy(str(template), destination, **SMALL)
     said = capfd.readouterr().err
     folder = "" if destination == "." else f"    cd {destination}\n"
-    assert f"Next:\n\n{folder}    git status\n    git add -A && git commit\n    bin/just setup\n" in said
+    commit = 'git add -A . && git commit -m "feat: generate the environment"'
+    assert f"Next:\n\n{folder}    git status\n    {commit}\n    bin/just setup\n" in said
+    (repository / "others").touch()
+    subprocess.run(commit, cwd=repository / destination, shell=True, check=True, capture_output=True)
+    assert ("others" in git(repository, "ls-files").split()) == (destination == ".")
 
 
 def test_further_work_tree_is_a_repository_too(

@@ -302,7 +302,7 @@ def test_without_an_identity_the_commit_is_left_to_the_person(tmp_path: Path, mo
     (tmp_path / "env").mkdir()
     assert free_folder(tmp_path / "env", template=ROOT, scope="environment").first_commit() == [
         'git config user.name "YOUR NAME" && git config user.email "YOUR ADDRESS"',
-        'git add -A && git commit -m "feat: generate the environment"',
+        'git add -A . && git commit -m "feat: generate the environment"',
     ]
     assert (tmp_path / "env" / ".git").exists()
 
@@ -312,7 +312,7 @@ def test_folder_inside_a_repository_gets_none_of_its_own(tmp_path: Path) -> None
     folder = tmp_path / "mono" / "env"
     folder.mkdir()
     assert free_folder(folder, template=ROOT, scope="environment").first_commit() == [
-        'git add -A && git commit -m "feat: generate the environment"'
+        'git add -A . && git commit -m "feat: generate the environment"'
     ]
     assert not (folder / ".git").exists()
 
@@ -334,7 +334,7 @@ def test_service_repository_gets_the_snippet_and_its_commit_is_left_to_the_perso
 ) -> None:
     service = service_repository(tmp_path / "service")
     said = generate(clone, service, *SNIPPET)
-    assert 'git add -A && git commit -m "feat: reach the cluster from the dev container"\n' in said
+    assert 'git add -A . && git commit -m "feat: reach the cluster from the dev container"\n' in said
     assert "bin/just" not in said
     assert git(service, "log", "--format=%s") == "the service\n"
     assert git(service, "status", "--porcelain").splitlines() == [
