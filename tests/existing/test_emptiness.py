@@ -75,6 +75,7 @@ def test_what_a_removal_has_just_left_does_not_keep_it(machine: Machine) -> None
         f"Pod   arc-gha-rs-controller-5f6b4755db-ngcpl   <none>   {NOW}   ReplicaSet\n"
         "Pod   arc-gha-rs-controller-5f6b4755db-xkwtl   <none>   <none>   ReplicaSet\n"
         "ReplicaSet   arc-gha-rs-controller-5f6b4755db   <none>   <none>   Deployment\n"
+        "CiliumEndpoint   arc-gha-rs-controller-5f6b4755db-xkwtl   <none>   <none>   Pod\n"
         "Secret   shop-runners-7dd9b9b8-listener   <none>   <none>   AutoscalingListener\n"
         f"Role   shop-runners-7dd9b9b8-listener   {OWNER}   <none>   <none>\n"
         f"EphemeralRunner   shop-runners-7kxrt-runner-qqz4x   <none>   {NOW}   EphemeralRunnerSet\n",
@@ -87,8 +88,9 @@ def test_what_a_removal_has_just_left_does_not_keep_it(machine: Machine) -> None
         f"Deployment   arc-gha-rs-controller   {OWNER}   <none>   <none>\n",
         "AutoscalingListener   theirs-listener   <none>   <none>   AutoscalingRunnerSet\n",
         "Secret   both   <none>   <none>   ReplicaSet,Certificate\n",
+        "CiliumEndpoint   theirs   <none>   <none>   Pod\nPod   theirs   <none>   <none>   <none>\n",
     ],
-    ids=["our-controller", "their-listener", "second-owner"],
+    ids=["our-controller", "their-listener", "second-owner", "their-pod"],
 )
 def test_what_stays_keeps_it(line: str, machine: Machine) -> None:
     assert not is_empty(machine, line)

@@ -22,7 +22,7 @@ _TRACES = {
 }
 """Kinds of which only what other resources do leaves something behind."""
 
-_OWNERS = {"Deployment", "ReplicaSet", "AutoscalingListener", "EphemeralRunner", "EphemeralRunnerSet"}
+_OWNERS = {"Deployment", "ReplicaSet", "Pod", "AutoscalingListener", "EphemeralRunner", "EphemeralRunnerSet"}
 """Kinds that are in the same namespace as what they own: either they are there and count, or what they own is going."""
 
 
