@@ -19,6 +19,7 @@ from envkit.template_source import ANSWERS_FILE, Origin, without_credentials
 ABORT = "git reset && git checkout . && git clean -d -i"
 """Leads back to the last commit, run in the environment's folder."""
 
+_MAYBE_NEWER = "It may want a newer Copier than this environment's."
 _TRACEBACK = "Traceback (most recent call last):"
 # What Copier itself says at the end. It colours it where the output goes to a terminal.
 _COLOUR = r"(?:\x1b\[[0-9;]*m)*"
@@ -64,10 +65,10 @@ def explain(ended: Ended, origin: Origin, version: str, data: Mapping[str, str],
         data: The answers that were given.
         changed: Whether files were changed before it ended.
     """
-    if refusal := _refused_answer(ended.last_words, data, changed=changed):
+    if refusal := _refused_answer(ended.last_words, version, data, changed=changed):
         return refusal
     if ended.last_words.startswith("Task "):
-        again = f"Put it right, then: {just_command()} update   (nothing was changed)"
+        again = f"Put it right, then: {_update_with(data)}   (nothing was changed)"
         return UserError(
             "The template stopped the update.", "Why stands above.", f"To go back: {ABORT}" if changed else again
         )
@@ -82,15 +83,23 @@ def explain(ended: Ended, origin: Origin, version: str, data: Mapping[str, str],
         )
     return UserError(
         f"Copier did not finish the update (exit status {ended.status}).",
-        f"{ended.last_words or 'What it says stands above.'}\nIt may want a newer Copier than this environment's.",
-        f"git status; to go back: {ABORT}\nWith the newest Copier: uvx copier update --trust --vcs-ref {version}",
+        f"{ended.last_words or 'What it says stands above.'}\n{_MAYBE_NEWER}",
+        f"git status; to go back: {ABORT}\n{_with_newest_copier(version)}",
     )
 
 
-def _refused_answer(last_words: str, data: Mapping[str, str], *, changed: bool) -> UserError | None:
-    """The error where Copier does not take an answer; None where it failed over something else."""
+def _with_newest_copier(version: str) -> str:
+    return f"With the newest Copier: uvx copier update --trust --vcs-ref {version}"
+
+
+def _update_with(data: Iterable[str]) -> str:
+    """The command that gives these answers again, without what they were."""
+    return " ".join([f"{just_command()} update", *(f"-d {key}=..." for key in data)])
+
+
+def _refused_answer(last_words: str, version: str, data: Mapping[str, str], *, changed: bool) -> UserError | None:
+    """The error where Copier does not take an answer, or may not; None where it failed over something else."""
     back = f"To go back first: {ABORT}" if changed else "Nothing was changed."
-    again = f"{just_command()} update"
     about = (
         r"(?:Validation error for question|Invalid choice for) '(?P<key>.+?)': (?P<why>.+)",
         r"(?P<why>Invalid answer \".*?\") of type .+ to question \"(?P<key>.+?)\"",
@@ -100,14 +109,15 @@ def _refused_answer(last_words: str, data: Mapping[str, str], *, changed: bool) 
             return UserError(
                 f"The template does not take the answer to {match['key']}.",
                 match["why"].strip(),
-                f"{again} -d {match['key']}=...\n{back}",
+                f"{_update_with([match['key']])}\n{back}",
             )
     if not data or not last_words.startswith(("ValueError: ", "copier.errors.InvalidTypeError")):
         return None
+    # Copier raises errors of these kinds over other things, too.
     return UserError(
-        f"The template does not take {'one of these answers' if len(data) > 1 else 'this answer'}: {', '.join(data)}.",
-        last_words.partition(": ")[2],
-        f"{again} {' '.join(f'-d {key}=...' for key in data)}\n{back}",
+        f"The template may not take {'one of these answers' if len(data) > 1 else 'this answer'}: {', '.join(data)}.",
+        f"{last_words.partition(': ')[2]}\n{_MAYBE_NEWER}",
+        f"{_update_with(data)}\n{back}\n{_with_newest_copier(version)}",
     )
 
 

@@ -298,8 +298,8 @@ def test_answer_that_the_template_does_not_take_is_told_in_a_sentence(
     ("answer", "what", "why"),
     [
         ("lens=lenss", "The template does not take the answer to lens.", "'lenss' is not in ['openlens', 'none']"),
-        ("agents=2.7", "The template does not take this answer: agents.", "'2.7'"),
-        ("mirrors={a", "The template does not take this answer: mirrors.", "while parsing a flow mapping"),
+        ("agents=2.7", "The template may not take this answer: agents.", "'2.7'"),
+        ("mirrors={a", "The template may not take this answer: mirrors.", "while parsing a flow mapping"),
     ],
 )
 def test_answer_of_another_type_is_told_in_a_sentence(
@@ -309,14 +309,18 @@ def test_answer_of_another_type_is_told_in_a_sentence(
         update(Wishes(check=False, to="", data=(answer,)), real_environment)
     assert error.value.what == what
     assert why in error.value.why
-    assert error.value.next_step == f"{just_command()} update -d {answer.partition('=')[0]}=...\nNothing was changed."
+    step, unchanged, *newest = error.value.next_step.splitlines()
+    assert (step, unchanged) == (f"{just_command()} update -d {answer.partition('=')[0]}=...", "Nothing was changed.")
+    is_certain = "does not take" in what
+    assert newest == ([] if is_certain else ["With the newest Copier: uvx copier update --trust --vcs-ref :current:"])
+    assert ("It may want a newer Copier" in error.value.why) is not is_certain
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
 def test_answers_that_cannot_be_told_apart_are_told_together(real_environment: Path) -> None:
     with pytest.raises(UserError) as error:
         update(Wishes(check=False, to="", data=("lens=none", "agents=2.7")), real_environment)
-    assert error.value.what == "The template does not take one of these answers: lens, agents."
+    assert error.value.what == "The template may not take one of these answers: lens, agents."
 
 
 def test_answer_of_no_type_is_told_with_its_question() -> None:
@@ -349,6 +353,28 @@ def test_update_that_the_template_stops_is_not_put_down_to_copier(
     said = capfd.readouterr().err
     assert "not so" in said
     assert "returned non-zero" not in said
+
+
+def test_stopped_update_is_repeated_with_its_answers_without_their_values(
+    real_template: Path, real_environment: Path
+) -> None:
+    questions = real_template / "copier.yml"
+    questions.write_text(
+        questions.read_text() + "\n_migrations: [{command: 'exit 1', when: \"{{ _stage == 'before' }}\"}]\n"
+    )
+    commit_all(real_template, "second", "v2.0.0")
+    with pytest.raises(UserError) as error:
+        update(Wishes(check=False, to="", data=("agents=3", "lens=none")), real_environment)
+    again = f"{just_command()} update -d agents=... -d lens=..."
+    assert error.value.next_step == f"Put it right, then: {again}   (nothing was changed)"
+
+
+def test_error_of_copier_is_not_put_on_an_answer_for_certain() -> None:
+    ended = Ended(1, "ValueError: something else")
+    error = explain(ended, Origin("t", "v1.0.0"), "v2.0.0", {"agents": "3"}, changed=False)
+    assert error.what == "The template may not take this answer: agents."
+    assert error.why == "something else\nIt may want a newer Copier than this environment's."
+    assert error.next_step.endswith("With the newest Copier: uvx copier update --trust --vcs-ref v2.0.0")
 
 
 def test_environment_that_is_ahead_of_the_newest_release_is_told_what_to_do(
