@@ -58,8 +58,7 @@ def report(repository: Path, answers_file: str = ANSWERS_FILE) -> str:
 def _summary(files: UpdatedFiles, old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
     kinds: dict[str, list[str]] = {"changed": [], "new": [], "removed": []}
     for path in files.changed:
-        is_new = files.before(path) is None
-        kinds["new" if is_new else "removed" if files.after(path) is None else "changed"].append(path)
+        kinds["new" if files.is_new(path) else "removed" if files.after(path) is None else "changed"].append(path)
     versions = [str(answers.get("_commit", "")) for answers in (old, new)]
     between = f" from {versions[0]} to {versions[1]}" if all(versions) and versions[0] != versions[1] else ""
     counts = ", ".join(f"{len(paths)} {kind}" for kind, paths in kinds.items() if paths)

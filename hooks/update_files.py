@@ -38,10 +38,15 @@ class UpdatedFiles:
         tracked = self._git("diff", "--name-only", "--relative", "--no-renames", "-z", "HEAD")
         new = self._git("ls-files", "--others", "--exclude-standard", "-z")
         self.changed = sorted({*tracked, *new})
+        self._committed = frozenset(self._git("ls-tree", "-r", "--name-only", "-z", "HEAD"))
+
+    def is_new(self, path: str) -> bool:
+        """Whether there was no such file before the update."""
+        return path not in self._committed
 
     def before(self, path: str) -> bytes | None:
         """The content before the update; None where there was no such file."""
-        return committed(self.repository, path)
+        return None if self.is_new(path) else committed(self.repository, path)
 
     def after(self, path: str) -> bytes | None:
         """The content now; None where there is no such file."""
