@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,12 +21,13 @@ from typing import Any
 
 import yaml
 from compose_file import UnusableServiceError, compose_text, is_unchanged, joining, joins
+from git_output import git_output
 from jinja2 import TemplateError
 from jsonc import JsoncError, parse
 from questions import render
 from refused_copy import what_is_left_of_snippet
 from snippet import COMPOSE_FILE, UnmergeableError, env_files, merge, mount_parts, take_out
-from update_files import ABORT
+from update_files import ABORT, committed
 
 TEMPLATE = Path(__file__).resolve().parent.parent
 SNIPPET = "template/.devcontainer/devcontainer.json.jinja"
@@ -225,14 +224,18 @@ def _merged_before(answers_file: Path) -> str | None:
     could not make the update otherwise.
     """
     for name in (answers_file.as_posix(), FORMER_ANSWERS_FILE):
-        answers = _answers(_git(Path.cwd(), "show", f"HEAD:./{name}") or "")
+        answers = _answers(_decoded(committed(Path.cwd(), name)))
         if answers.get("scope") == "devcontainer":
-            source = _git(TEMPLATE, "show", f"{answers.get('_commit')}:{SNIPPET}")
+            source = _decoded(git_output(TEMPLATE, "show", f"{answers.get('_commit')}:{SNIPPET}"))
             try:
                 return str(render(source, answers)) if source else None
             except TemplateError:
                 return None
     return None
+
+
+def _decoded(content: bytes | None) -> str:
+    return (content or b"").decode("utf-8", errors="replace")
 
 
 def _rendered(answers: Mapping[str, Any]) -> str:
@@ -297,21 +300,6 @@ def _report(changed: list[Path], notes: list[str], operation: str) -> None:
         lines.append("A dev container that runs already has to be built anew (Dev Containers: Rebuild Container).")
     if lines or notes:
         print("\n".join(["", *lines, *notes, ""]), file=sys.stderr)
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    """What a Git command prints; None where it fails or Git is missing."""
-    try:
-        done = subprocess.run(
-            ["git", *arguments],
-            cwd=folder,
-            capture_output=True,
-            check=False,
-            env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
-        )
-    except OSError:
-        return None
-    return done.stdout.decode("utf-8", errors="replace") if done.returncode == 0 else None
 
 
 if __name__ == "__main__":

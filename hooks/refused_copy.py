@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 from pathlib import Path
+
+from git_output import git_output
 
 
 def what_is_left(answers_file: Path, scope: str) -> str:
@@ -23,7 +24,7 @@ def what_is_left(answers_file: Path, scope: str) -> str:
         "Correct the answers, then repeat the command. A folder that was there before has files in it now: the command"
         " asks for each that differs."
     )
-    if not _is_in_git("rev-parse", "--is-inside-work-tree"):
+    if git_output(Path.cwd(), "rev-parse", "--is-inside-work-tree") is None:
         return again
     answers_file.unlink()
     return (
@@ -55,8 +56,7 @@ def _may_be_merged() -> bool:
     places = [name for name in (".devcontainer", ".devcontainer.json") if Path(name).exists()]
     if not places:
         return False
-    changed = _git("status", "--porcelain", "--", *places)
-    return changed is None or bool(changed.stdout)
+    return git_output(Path.cwd(), "status", "--porcelain", "--", *places) != b""
 
 
 def _checkout(path: Path) -> str:
@@ -64,17 +64,4 @@ def _checkout(path: Path) -> str:
 
 
 def _is_tracked(path: Path) -> bool:
-    return _is_in_git("ls-files", "--error-unmatch", path.as_posix())
-
-
-def _is_in_git(*command: str) -> bool:
-    return _git(*command) is not None
-
-
-def _git(*command: str) -> subprocess.CompletedProcess[bytes] | None:
-    """A Git command that has succeeded in the current folder; None where it fails or Git is missing."""
-    try:
-        done = subprocess.run(["git", *command], capture_output=True, check=False)
-    except OSError:
-        return None
-    return None if done.returncode else done
+    return git_output(Path.cwd(), "ls-files", "--error-unmatch", path.as_posix()) is not None

@@ -9,6 +9,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from git_output import git_output
+
 ABORT = "git reset && git checkout . && git clean -d -i"
 """Leads back to the commit that the update started from."""
 
@@ -18,11 +20,7 @@ _CONFLICT_MARKER = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
 
 def committed(repository: Path, path: str) -> bytes | None:
     """The content of a file in the last commit; None where there is no such file, no repository, or no Git."""
-    try:
-        done = subprocess.run(["git", "show", f"HEAD:./{path}"], cwd=repository, capture_output=True, check=False)
-    except OSError:
-        return None
-    return None if done.returncode else done.stdout
+    return git_output(repository, "show", f"HEAD:./{path}")
 
 
 class UpdatedFiles:
