@@ -21,6 +21,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urljoin, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
+from envkit.corporate_network import is_loopback
 from envkit.errors import UserError
 from envkit.mirrors import DOCKER_HUB, split_host
 from envkit.registry import MANIFEST_KINDS
@@ -259,8 +260,7 @@ class Registries:
 
 def _is_here(host: str) -> bool:
     """Whether a host, given with or without a port, is this machine."""
-    name = urlsplit(f"//{host}").hostname or ""
-    return name in ("localhost", "::1") or name.endswith(".localhost") or name.startswith("127.")
+    return is_loopback(urlsplit(f"//{host}").hostname or "")
 
 
 class _ProxyForOthers(ProxyHandler):
