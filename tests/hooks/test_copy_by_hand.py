@@ -16,6 +16,7 @@ from support import commit_all, git, read_yaml
 WRONG: dict[str, Any] = {"arc": "nein"}
 SNIPPET_ANSWERS = ".copier-answers.devcontainer.yml"
 SNIPPET: dict[str, Any] = {"scope": "devcontainer", "project": "shop"}
+AGAIN: dict[str, Any] = {"defaults": True, "unsafe": True, "overwrite": True}
 # An environment of few files.
 SMALL: dict[str, Any] = {"defaults": True, "unsafe": True, "exclude": ["/envkit", "/ansible", "/helm", "/runner"]}
 ADDRESSES = (
@@ -23,6 +24,15 @@ ADDRESSES = (
     *(question.key for question in answerable() if question.key.endswith(("_image", "_repository"))),
 )
 INIT = "git init -b main && git add -A ."
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Path:
+    """A repository of a service, without files."""
+    folder = tmp_path / "service"
+    folder.mkdir()
+    commit_all(folder, "the service")
+    return folder
 
 
 def refusal(capfd: pytest.CaptureFixture[str], *arguments: Any, **options: Any) -> str:
@@ -140,10 +150,7 @@ def test_answers_that_are_left_out_are_told(template: Path, tmp_path: Path, capf
     assert "Traceback" not in said
 
 
-def test_refused_snippet_may_be_tried_again(template: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    service = tmp_path / "service"
-    service.mkdir()
-    commit_all(service, "the service")
+def test_refused_snippet_may_be_tried_again(template: Path, service: Path, capfd: pytest.CaptureFixture[str]) -> None:
     said = refusal(capfd, str(template), service, {**SNIPPET, "arcc": "no"}, defaults=True, unsafe=True)
     assert "Nothing was changed. Correct the answers, then repeat the command." in said
     assert git(service, "status", "--porcelain") == ""
@@ -152,44 +159,35 @@ def test_refused_snippet_may_be_tried_again(template: Path, tmp_path: Path, capf
 def test_refused_snippet_without_git_leaves_nothing_in_a_folder_without_a_dev_container(
     template: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    options: dict[str, Any] = {"defaults": True, "unsafe": True, "overwrite": True}
-    said = refusal(capfd, str(template), tmp_path, {**SNIPPET, "foo": "1"}, **options)
+    said = refusal(capfd, str(template), tmp_path, {**SNIPPET, "foo": "1"}, **AGAIN)
     assert "Nothing was changed." in said
     assert not list(tmp_path.iterdir())
-    run_copy(str(template), tmp_path, SNIPPET, **options)
-    assert f"So {SNIPPET_ANSWERS} stays" in refusal(capfd, str(template), tmp_path, {**SNIPPET, "foo": "1"}, **options)
+    run_copy(str(template), tmp_path, SNIPPET, **AGAIN)
+    assert f"So {SNIPPET_ANSWERS} stays" in refusal(capfd, str(template), tmp_path, {**SNIPPET, "foo": "1"}, **AGAIN)
     assert (tmp_path / SNIPPET_ANSWERS).exists()
 
 
 def test_refused_second_snippet_keeps_the_answers_of_the_first_one(
-    template: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    template: Path, service: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    service = tmp_path / "service"
-    service.mkdir()
-    commit_all(service, "the service")
-    options: dict[str, Any] = {"defaults": True, "unsafe": True, "overwrite": True}
-    run_copy(str(template), service, SNIPPET, **options)
+    run_copy(str(template), service, SNIPPET, **AGAIN)
     first = (service / SNIPPET_ANSWERS).read_bytes()
-    said = refusal(capfd, str(template), service, {**SNIPPET, "foo": "1"}, **options)
+    said = refusal(capfd, str(template), service, {**SNIPPET, "foo": "1"}, **AGAIN)
     assert "Nothing was changed" not in said
     assert f"So {SNIPPET_ANSWERS} stays, written with these answers; the next copy replaces it" in said
     assert "Correct the answers, then repeat the command." in said
     assert (service / SNIPPET_ANSWERS).read_bytes() == first
-    run_copy(str(template), service, SNIPPET, **options)
+    run_copy(str(template), service, SNIPPET, **AGAIN)
     commit_all(service, "the snippet")
-    said = refusal(capfd, str(template), service, {**SNIPPET, "foo": "1"}, **options)
+    said = refusal(capfd, str(template), service, {**SNIPPET, "foo": "1"}, **AGAIN)
     assert f"those of before: git checkout -- {SNIPPET_ANSWERS}" in said
 
 
 def test_second_snippet_that_does_not_fit_the_first_one_keeps_its_answers(
-    template: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    template: Path, service: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    service = tmp_path / "service"
-    service.mkdir()
-    commit_all(service, "the service")
-    options: dict[str, Any] = {"defaults": True, "unsafe": True, "overwrite": True}
-    run_copy(str(template), service, SNIPPET, **options)
-    said = refusal(capfd, str(template), service, {**SNIPPET, "cluster_name": "other"}, **options)
+    run_copy(str(template), service, SNIPPET, **AGAIN)
+    said = refusal(capfd, str(template), service, {**SNIPPET, "cluster_name": "other"}, **AGAIN)
     assert "The dev container snippet does not fit" in said
     assert "Nothing was changed" not in said
     assert (service / SNIPPET_ANSWERS).exists()
