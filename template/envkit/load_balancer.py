@@ -16,7 +16,8 @@ from envkit.environment import Environment, parse_port_mapping
 from envkit.mirrors import helper_images
 
 _CONFIG = "/etc/confd/values.yaml"
-_WORKER_CONNECTIONS = 1024
+_SETTINGS = {"workerConnections": 1024}
+_CHANGEABLE = {f"settings.{name}".lower(): name for name in ("workerConnections", "defaultProxyTimeout")}
 _COPIED_LABELS = ("app", "k3d.")
 _EVERY_NODE = ("servers:*", "agents:*")
 _NODE_FILTER = re.compile(r"(server|agent)s?:(?:(\*)|(\d*)-(\d*)|([\d,]+))(?::[A-Za-z]+)?")
@@ -106,4 +107,18 @@ def _targets(environment: Environment, nodes: Sequence[Container]) -> str:
     for text, names in _balanced_ports(environment, nodes):
         port = f"{parse_port_mapping(text)[2]}.{text.partition('/')[2] or 'tcp'}"
         ports[port] = list(dict.fromkeys([*ports.get(port, []), *names]))
-    return yaml.safe_dump({"ports": ports, "settings": {"workerConnections": _WORKER_CONNECTIONS}}, sort_keys=True)
+    return yaml.safe_dump({"ports": ports, "settings": _settings(environment)}, sort_keys=True)
+
+
+def _settings(environment: Environment) -> dict[str, int]:
+    """The proxy's settings, changed by `configOverrides` such as `settings.workerConnections=2048` of `k3d.yaml`.
+
+    k3d takes the keys in any case, and a zero for no value.
+    """
+    options = (environment.effective.get("options") or {}).get("k3d") or {}
+    settings = dict(_SETTINGS)
+    for override in (options.get("loadbalancer") or {}).get("configOverrides") or []:
+        key, _, value = override.partition("=")
+        if (name := _CHANGEABLE.get(key.lower())) and value.isdecimal() and int(value):
+            settings[name] = int(value)
+    return settings

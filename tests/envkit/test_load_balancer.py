@@ -57,6 +57,29 @@ def test_every_port_has_its_nodes_and_the_api_only_servers(shop: Environment, wr
 
 
 @pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ("[settings.workerConnections=2048]", {"workerConnections": 2048}),
+        (
+            "[settings.WORKERCONNECTIONS=1, settings.defaultProxyTimeout=900]",
+            {"workerConnections": 1, "defaultProxyTimeout": 900},
+        ),
+        ("[settings.workerConnections=0, settings.other=3, settings.workerConnections]", {"workerConnections": 1024}),
+        ("null", {"workerConnections": 1024}),
+    ],
+)
+def test_settings_that_the_team_has_changed_stay(
+    overrides: str, expected: dict[str, int], tmp_path: Path, written: list[bytes]
+) -> None:
+    text = f"options:\n  k3d:\n    loadbalancer:\n      configOverrides: {overrides}\n"
+    document = yaml.safe_load(K3D_YAML)
+    document["options"]["k3d"] |= yaml.safe_load(text)["options"]["k3d"]
+    shop = sample_environment(tmp_path / "shop", k3d_yaml=yaml.safe_dump(document))
+    load_balancer.update_targets(shop, healthy(shop).nodes)
+    assert yaml.safe_load(written[0])["settings"] == expected
+
+
+@pytest.mark.parametrize(
     ("filters", "expected"),
     [
         ("nodeFilters: ['agent:0']", [AGENTS[0]]),
