@@ -201,7 +201,7 @@ def test_leftovers_are_asked_of_it_without_their_content(kube: Kube, answers: An
     assert len(machine.calls) == 1
     assert all("as=PartialObjectMetadataList" in line for line in asked(machine))
     answers({secrets: (403, "secrets is forbidden")})
-    machine.add("kubectl", "echo 'sh.helm.release.v1.arc.v2   arc   deployed   2026-11-28T00:00:00Z'")
+    machine.add("kubectl", "echo 'sh.helm.release.v1.arc.v2   2026-11-28T00:00:00Z   arc   deployed   <none>'")
     assert [item["metadata"]["name"] for item in kube.release_secrets("arc-systems")] == ["sh.helm.release.v1.arc.v2"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from fake_tools import Machine, machine
 
 from envkit.arc.kube import Kube
@@ -37,10 +38,13 @@ def test_protection_is_looked_for_by_label_and_not_by_how_a_name_begins(machine:
     assert "--selector=envkit.none," in none
 
 
-def test_what_helm_remembers_is_listed_without_its_content(machine: Machine) -> None:
-    machine.add("kubectl", "echo 'sh.helm.release.v1.arc.v1   arc   deployed   2026-11-28T00:00:00Z'")
+@pytest.mark.parametrize(("changed", "expected"), [("<none>", {}), ("1700000000", {"modifiedAt": "1700000000"})])
+def test_what_helm_remembers_is_listed_without_its_content(
+    changed: str, expected: dict[str, str], machine: Machine
+) -> None:
+    machine.add("kubectl", f"echo 'sh.helm.release.v1.arc.v1   2026-11-28T00:00:00Z   arc   deployed   {changed}'")
     (secret,) = KUBE.release_secrets("arc-systems")
-    assert secret["metadata"]["labels"] == {"name": "arc", "status": "deployed"}
+    assert secret["metadata"]["labels"] == {"name": "arc", "status": "deployed", **expected}
     assert secret["metadata"]["creationTimestamp"] == "2026-11-28T00:00:00Z"
     assert "--selector=owner=helm " in machine.calls[0]
     assert "json" not in machine.calls[0]

@@ -80,6 +80,22 @@ def test_what_helm_has_begun_is_taken_back_at_once_where_nobody_else_can_be_at_i
     assert taken_back(FakeKube(), CONTROLLER_RELEASE, RUNNERS) == []
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_removal_that_was_cut_off_is_forgotten_with_all_revisions_because_none_would_count_again(
+    is_there: bool,
+) -> None:
+    known = (begun("shop-runners", status="superseded"), begun("shop-runners", revision=2, status="uninstalling"))
+    release = Release("arc-runners", "shop-runners", is_there=is_there)
+    assert len(taken_back(FakeKube({"arc-runners": known}), release)) == 2
+
+
+def test_removal_is_as_old_as_the_last_change_of_its_revision() -> None:
+    removal = begun("shop-runners", 9000, status="uninstalling")
+    removal["metadata"]["labels"]["modifiedAt"] = str(int(NOW.timestamp()) - 60)
+    with pytest.raises(UserError, match="shop-runners in arc-runners 60 s ago"):
+        taken_back(FakeKube({"arc-runners": (removal,)}), RUNNERS, alone=False)
+
+
 def test_what_somebody_may_be_at_is_left_until_it_is_old() -> None:
     young = FakeKube({"arc-runners": (begun("shop-runners", 60),)})
     with pytest.raises(UserError, match="shop-runners in arc-runners 60 s ago") as error:

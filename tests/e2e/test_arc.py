@@ -399,15 +399,22 @@ def test_removal_that_was_left_is_finished_with_credentials_that_are_right_by_no
 def test_upgrade_that_was_cut_off_is_put_right(installed: Generated) -> None:
     *_, latest = installed.kubectl("get", "secrets", *_NAMESPACE, "--selector=owner=helm", "--output=name").split()
     installed.kubectl("label", latest, *_NAMESPACE, "--overwrite", "status=pending-upgrade")
-    assert "An installation was cut off" in installed.envkit("install-arc").stderr
+    assert "Helm was cut off" in installed.envkit("install-arc").stderr
     assert arc_status(installed)["ready"]
 
 
-def test_what_somebody_has_removed_is_installed_anew(installed: Generated, github: GitHub) -> None:
-    installed.kubectl("delete", "autoscalingrunnersets", *_NAMESPACE, "--all")
+def test_what_somebody_has_removed_or_begun_to_remove_is_installed_anew(installed: Generated, github: GitHub) -> None:
+    helm = ("helm", f"--kubeconfig={installed.kubeconfig}", f"--kube-context={installed.context}")
+    (runners,) = installed.run(*helm, "list", "--short", *_NAMESPACE).stdout.split()
+    removal = subprocess.Popen([*helm, "uninstall", runners, *_NAMESPACE, "--wait"], env=installed.variables())
+    with removal:
+        uninstalling = ("get", "secrets", *_NAMESPACE, "--selector=owner=helm,status=uninstalling", "--output=name")
+        wait_until("Helm has begun", lambda: installed.kubectl(*uninstalling), pause=0.05)
+        removal.kill()
     installed.kubectl("delete", "deployments", *_SYSTEM, "--all")
     done = installed.envkit("install-arc")
-    assert "Somebody has removed what Helm has installed" in done.stderr
+    assert f"Helm was cut off ({runners})" in done.stderr
+    assert "Somebody has removed what Helm has installed (arc)" in done.stderr
     github.run_job("true")
 
 

@@ -178,14 +178,16 @@ class Kube:
 
         Raises CommandFailedError.
         """
-        fields = {"N": "name", "R": "labels.name", "S": "labels.status", "T": "creationTimestamp"}
-        columns = "custom-columns=" + ",".join(f"{head}:.metadata.{field}" for head, field in fields.items())
+        kept = ("name", "status", "modifiedAt")
+        fields = ("name", "creationTimestamp", *(f"labels.{label}" for label in kept))
+        columns = "custom-columns=" + ",".join(f"C{number}:.metadata.{field}" for number, field in enumerate(fields))
         selector = f"--selector={RELEASES}"
         text = self.run("get", "secrets", f"--namespace={namespace}", "--no-headers", selector, f"--output={columns}")
-        return tuple(
-            {"metadata": {"name": secret, "labels": {"name": release, "status": status}, "creationTimestamp": time}}
-            for secret, release, status, time in map(str.split, text.splitlines())
-        )
+        found = []
+        for secret, time, *values in map(str.split, text.splitlines()):
+            known = {label: value for label, value in zip(kept, values, strict=True) if value != "<none>"}
+            found.append({"metadata": {"name": secret, "creationTimestamp": time, "labels": known}})
+        return tuple(found)
 
     def definitions(self) -> list[str]:
         """Those of the resource definitions that are there. Raises CommandFailedError."""

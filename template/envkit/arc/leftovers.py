@@ -17,8 +17,9 @@ _HELM_SECONDS = 300
 """What is older has been cut off: Helm itself waits no longer than this for anything, unless it is told to."""
 
 
-_PENDING = ("pending-install", "pending-upgrade", "pending-rollback")
-"""States of a release that Helm believes to be at work on: it does nothing with one that is in such a state."""
+_UNINSTALLING = "uninstalling"
+_UNDERWAY = ("pending-install", "pending-upgrade", "pending-rollback", _UNINSTALLING)
+"""States of a release that Helm believes to be at work on: it installs nothing over one that is in such a state."""
 
 
 @dataclass(frozen=True)
@@ -71,21 +72,23 @@ def false_memory(kube: Kube, releases: Sequence[Release], *, alone: bool, now: d
     begun, gone = [], []
     for release in releases:
         secrets = _secrets(kube, release)
-        pending = [secret for secret in secrets if labels(secret).get("status") in _PENDING]
+        pending = [secret for secret in secrets if _state(secret) in _UNDERWAY]
         if pending and not release.is_ours:
             raise _not_ours(kube, release)
         for secret in pending:
             seconds = ((now or datetime.now(UTC)) - _time(secret)).total_seconds()
             if not alone and seconds < _HELM_SECONDS:
                 raise _at_it(release, seconds)
+        is_gone = release.is_ours and not release.is_there
         if pending:
             begun.append(release.name)
-        elif secrets and release.is_ours and not release.is_there:
+        elif secrets and is_gone:
             gone.append(release.name)
-        wrong = pending if release.is_there or not release.is_ours else secrets
-        found += [_named(secret, release) for secret in wrong]
+        # Of a removal that was cut off no revision before would count again.
+        forgets_all = is_gone or any(_state(secret) == _UNINSTALLING for secret in pending)
+        found += [_named(secret, release) for secret in (secrets if forgets_all else pending)]
     notes = (
-        begun and f"An installation was cut off ({', '.join(begun)}): what Helm remembers of it is taken back.",
+        begun and f"Helm was cut off ({', '.join(begun)}): what it remembers of that is taken back.",
         gone and f"Somebody has removed what Helm has installed ({', '.join(gone)}): it is installed anew.",
     )
     return Memory(tuple(found), tuple(note for note in notes if note))
@@ -105,7 +108,7 @@ def _named(secret: Resource, release: Release) -> Resource:
 
 def _not_ours(kube: Kube, release: Release) -> UserError:
     return UserError(
-        f"Helm has begun to install {release.name} in {release.namespace}, and has not ended.",
+        f"Helm has begun with {release.name} in {release.namespace}, and has not ended.",
         "It is not known to be this environment's. As long as it is so, nobody can install it.",
         f"helm --kube-context '{kube.context}' uninstall {release.name} --namespace {release.namespace}"
         f"   (ask its owners first), then: {just_command()} install-arc",
@@ -115,14 +118,21 @@ def _not_ours(kube: Kube, release: Release) -> UserError:
 def _at_it(release: Release, seconds: float) -> UserError:
     just, age = just_command(), max(int(seconds), 0)
     return UserError(
-        f"Helm has begun to install {release.name} in {release.namespace} {age} s ago, and has not ended.",
+        f"Helm has begun with {release.name} in {release.namespace} {age} s ago, and has not ended.",
         "Somebody else may be at it, or it was cut off.",
         f"{just} install-arc   (in {_HELM_SECONDS - age} s: then it counts as cut off, and is put right)\n"
         f"or, if you know that nobody is: {just} delete-arc && {just} install-arc",
     )
 
 
+def _state(secret: Resource) -> str:
+    return labels(secret).get("status", "")
+
+
 def _time(secret: Resource) -> datetime:
+    """When Helm has begun: with a new revision, or with one that was there already."""
+    if modified := labels(secret).get("modifiedAt"):
+        return datetime.fromtimestamp(int(modified), UTC)
     return datetime.fromisoformat(secret["metadata"]["creationTimestamp"])
 
 
