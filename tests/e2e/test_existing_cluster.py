@@ -243,6 +243,7 @@ def test_removal_leaves_the_cluster_as_it_was(
     company.kubectl("create", "configmap", "of-others", "--namespace=arc-runners")
     done = environment.just("delete-arc", "--context", CONTEXT)
     assert "the controller, its resource definitions" in done.stdout
+    assert "arc-runners stays, because this is in it: ConfigMap of-others." in done.stderr
     assert github.is_empty()
     assert company.everything() - before == {"namespace/arc-runners"}
     company.kubectl("delete", "configmap", "of-others", "--namespace=arc-runners")

@@ -1,4 +1,4 @@
-"""Which namespaces are deleted: those in which nobody else has anything, of whatever kind."""
+"""Which namespaces are deleted: those in which nobody else has anything, of whatever kind. What is said of others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from fake_tools import Machine, machine
 
 from envkit.arc.kube import Kube
-from envkit.existing.emptiness import empty_namespaces
+from envkit.existing.emptiness import empty_namespaces, why_namespaces_stay
 
 __all__ = ["machine"]
 
@@ -41,9 +41,10 @@ NOW = "2026-11-28T00:00:00Z"
 
 
 def cluster(machine: Machine, content: str, kinds: str = KINDS, status: int = 0) -> None:
-    """A kubectl that knows these kinds, and finds this in every namespace."""
+    """A kubectl that knows these kinds, finds this in every namespace, and of the two one that is still there."""
     found = f"cat <<'END'\n{ALWAYS}{content}END\nexit {status}"
-    machine.add("kubectl", f"case $* in *api-resources*) cat <<'END'\n{kinds}END\n;; *) {found};; esac")
+    there = "*'get namespaces'*) echo namespace/arc-runners;;"
+    machine.add("kubectl", f"case $* in *api-resources*) cat <<'END'\n{kinds}END\n;; {there} *) {found};; esac")
 
 
 def is_empty(machine: Machine, content: str, status: int = 0) -> bool:
@@ -113,3 +114,34 @@ def test_all_kinds_but_traces_are_looked_at_in_one_call_for_each_namespace(machi
     traces = {"endpoints", "events", "endpointslices.discovery.k8s.io", "events.events.k8s.io"}
     assert set(asked) == set(KINDS.split()) - traces - {"leases.coordination.k8s.io"}
     assert "json" not in looks[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("Role   theirs   <none>   <none>   <none>\n", ["stays, because this is in it: Role theirs."]),
+        (
+            "".join(f"Secret   s{number}   <none>   <none>   <none>\n" for number in range(5)),
+            ["stays, because this is in it: Secret s0, Secret s1, Secret s2 and 2 more."],
+        ),
+        ("", []),
+    ],
+)
+def test_what_keeps_a_namespace_is_named(content: str, told: list[str], machine: Machine) -> None:
+    cluster(machine, content)
+    expected = [f"The namespace arc-runners {sentence}" for sentence in told]
+    assert list(why_namespaces_stay(KUBE, ["arc-runners", "arc-systems"], OWNER)) == expected
+
+
+def test_namespace_that_is_gone_is_not_spoken_of(machine: Machine) -> None:
+    machine.add("kubectl", "true")
+    assert list(why_namespaces_stay(KUBE, ["arc-runners"], OWNER)) == []
+    assert len(machine.calls) == 1
+
+
+def test_namespace_that_cannot_be_looked_into_is_told_as_such(machine: Machine) -> None:
+    cluster(machine, "", status=1)
+    (sentence,) = why_namespaces_stay(KUBE, ["arc-runners"], OWNER)
+    assert "not all that is in it can be seen" in sentence
+    machine.add("kubectl", "exit 1")
+    assert list(why_namespaces_stay(KUBE, ["arc-runners"], OWNER)) == []

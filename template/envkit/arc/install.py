@@ -30,7 +30,7 @@ from envkit.consent import agrees, can_ask
 from envkit.errors import CommandFailedError, UserError
 from envkit.existing import ownership
 from envkit.existing.cluster import ExistingCluster
-from envkit.existing.emptiness import empty_namespaces
+from envkit.existing.emptiness import empty_namespaces, why_namespaces_stay
 from envkit.paths import just_command
 from envkit.progress import Steps
 
@@ -199,6 +199,9 @@ def remove(cluster: Cluster, steps: Steps, *, force: bool) -> Removed:
                 if force:
                     raise
                 raise _not_removed(kube, error, since) from error
+        if plan["delete"]["only_empty"]:
+            for sentence in why_namespaces_stay(kube, plan["delete"]["namespaces"], cluster.name):
+                steps.say(sentence)
     config_url = state.scale_set.config_url if state.scale_set else settings.config_url
     return Removed(tuple(plan["delete"]["releases"]), tuple(words), config_url, recap.changed > 0)
 
