@@ -53,7 +53,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         (tmp_path / "text").write_text(text)
         program.write_text(
             # It reads what its arguments name, long after it was started and not from its standard input.
-            f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/arguments\ncat >{tmp_path}/stdin\ntouch {tmp_path}/started\n'
+            f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/arguments\ncat >{tmp_path}/stdin\n'
+            f": >{tmp_path}/facts\ntouch {tmp_path}/started\n"
             f"cat {arc_ansible._FACTS_FILE} >{tmp_path}/facts\ncat {tmp_path}/text\nexit {status}\n"
         )
         program.chmod(0o755)
@@ -197,6 +198,24 @@ def test_no_task_can_reach_another_cluster() -> None:
                 continue
             for group in ("group/kubernetes.core.k8s", "group/kubernetes.core.helm"):
                 assert play["module_defaults"][group]["context"] == "{{ arc_preflight_facts.context }}"
+
+
+def test_programs_of_the_cluster_are_told_its_context() -> None:
+    """What is no module has none of the defaults."""
+    for path in _TASKS:
+        for task in tasks_of(path):
+            command = json.dumps(task.get("ansible.builtin.command", {}))
+            assert "kubectl" not in command
+            assert "helm" not in command or "arc_delete_helm" in command
+    roles = ANSIBLE / "roles"
+    helm = yaml.safe_load((roles / "arc_delete/vars/main.yml").read_text())["arc_delete_helm"]
+    assert helm[1:] == ["--kubeconfig={{ arc_delete_kubeconfig }}", "--kube-context={{ arc_delete_context }}"]
+    for role, entry in (("arc_delete", "main"), ("arc_delete", "release"), ("arc_runners", "main")):
+        options = yaml.safe_load((roles / role / "meta/argument_specs.yml").read_text())["argument_specs"][entry][
+            "options"
+        ]
+        assert options[f"{role}_kubeconfig"]["required"]
+        assert options[f"{role}_context"]["required"]
 
 
 def test_no_module_leaves_its_arguments_in_a_file() -> None:

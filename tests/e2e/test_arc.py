@@ -367,6 +367,8 @@ def test_what_goes_while_it_is_being_removed_is_no_failure(installed: Generated,
         )
         installed.run("kubectl", f"--kubeconfig={kubeconfig}", "config", "set-context", "late", "--cluster=late")
         variables = {
+            "arc_delete_kubeconfig": str(kubeconfig),
+            "arc_delete_context": "late",
             "arc_delete_releases": [],
             "arc_delete_controller": False,
             "arc_delete_definitions": [definition],
@@ -404,16 +406,16 @@ def test_upgrade_that_was_cut_off_is_put_right(installed: Generated) -> None:
 
 
 def test_what_somebody_has_removed_or_begun_to_remove_is_installed_anew(installed: Generated, github: GitHub) -> None:
+    # Without the controller, and its pod, the scale set cannot go.
+    installed.kubectl("delete", "deployments", *_SYSTEM, "--all", "--cascade=foreground")
     helm = ("helm", f"--kubeconfig={installed.kubeconfig}", f"--kube-context={installed.context}")
     (runners,) = installed.run(*helm, "list", "--short", *_NAMESPACE).stdout.split()
-    removal = subprocess.Popen([*helm, "uninstall", runners, *_NAMESPACE, "--wait"], env=installed.variables())
-    with removal:
-        uninstalling = ("get", "secrets", *_NAMESPACE, "--selector=owner=helm,status=uninstalling", "--output=name")
-        wait_until("Helm has begun", lambda: installed.kubectl(*uninstalling), pause=0.05)
+    deleted = ("get", "autoscalingrunnersets", *_NAMESPACE, "--output=jsonpath={.items[*].metadata.deletionTimestamp}")
+    with subprocess.Popen([*helm, "uninstall", runners, *_NAMESPACE, "--wait"], env=installed.variables()) as removal:
+        wait_until("the scale set is to go", lambda: installed.kubectl(*deleted))
         removal.kill()
-    installed.kubectl("delete", "deployments", *_SYSTEM, "--all")
     done = installed.envkit("install-arc")
-    assert f"Helm was cut off ({runners})" in done.stderr
+    assert "The runners are still being removed" in done.stderr
     assert "Somebody has removed what Helm has installed (arc)" in done.stderr
     github.run_job("true")
 
