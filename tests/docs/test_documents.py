@@ -22,6 +22,10 @@ DOCUMENTS = [
     ROOT / "CHANGELOG.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
+VARIANTS: dict[str, dict[str, str]] = {
+    "k3d": {},
+    "existing": {"provider": "existing", "kube_context": "c", "image_repository": "registry.example.com/shop/runner"},
+}
 RELEASE = re.compile(r"^release: v(\d+\.\d+\.\d+)$", re.MULTILINE)
 
 
@@ -71,17 +75,30 @@ def builds_without_sums(text: str) -> list[str]:
     return [block for block in first if "just runner-checksums" not in block.partition("just build-runner")[0]]
 
 
-@pytest.mark.parametrize(
-    "answers",
-    [{}, {"provider": "existing", "kube_context": "c", "image_repository": "registry.example.com/shop/runner"}],
-    ids=["k3d", "existing"],
-)
+@pytest.mark.parametrize("answers", VARIANTS.values(), ids=VARIANTS)
 def test_first_build_of_the_image_has_the_sums_that_it_asks_for(
     answers: dict[str, str], tmp_path: Path, copy_project: CopyProject
 ) -> None:
     project = copy_project(tmp_path / "env", **answers)
     for name in ("README.md", "runner/README.md"):
         assert builds_without_sums((project / name).read_text(encoding="utf-8")) == [], name
+
+
+@pytest.mark.parametrize("answers", VARIANTS.values(), ids=VARIANTS)
+def test_commands_that_bring_the_settings_of_a_machine_keep_those_that_are_there(
+    answers: dict[str, str], tmp_path: Path, copy_project: CopyProject
+) -> None:
+    project = copy_project(tmp_path / "env", **answers)
+    readme = (project / "README.md").read_text(encoding="utf-8")
+    commands = [line for line in readme.splitlines() if "cp .env.example" in line]
+    assert commands
+    for command in commands:
+        (project / ".env").write_text("GITHUB_APP_ID=1\n", encoding="utf-8")
+        subprocess.run(["/bin/sh", "-ec", command], cwd=project, check=True)
+        assert (project / ".env").read_text(encoding="utf-8") == "GITHUB_APP_ID=1\n"
+        (project / ".env").unlink()
+        subprocess.run(["/bin/sh", "-ec", command], cwd=project, check=True)
+        assert (project / ".env").read_bytes() == (project / ".env.example").read_bytes()
 
 
 def test_environments_readme_has_a_diagram(generated: Generated) -> None:
