@@ -377,3 +377,12 @@ def as_json(network: CorporateNetwork) -> dict[str, Any] | None:
         "no_proxy": list(network.no_proxy),
         "proxy_has_credentials": bool(network.credentials),
     }
+
+
+def as_lines(shown: Mapping[str, Any] | None) -> list[str]:
+    """What `status` prints of that."""
+    if not shown:
+        return []
+    lines = [f"{shown['ca_bundle']}  {', '.join(shown['authorities'])}"] if shown["ca_bundle"] else []
+    proxies = dict.fromkeys(shown[key] for key in ("http_proxy", "https_proxy") if shown[key])
+    return lines + [f"proxy {url}" for url in proxies]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from envkit import preflight
+from envkit.arc.settings import has_runners
 from envkit.cluster import load_cluster
 from envkit.engine import k3d_containers
 from envkit.errors import UserError
@@ -32,7 +34,8 @@ def diagnose() -> list[Check]:
         if isinstance(environment, ExistingCluster):
             from envkit.existing.checks import check_cluster
 
-            return [*checks, *check_cluster(environment), *_check_runner()]
+            checks += check_cluster(environment)
+            return [*checks, *_check_network_of_runners(environment), *_check_mirrors(), *_check_runner()]
     except UserError as error:
         return [*checks, Check("Configuration", Verdict.FAIL, f"{error.what} {error.why}", error.next_step)]
     checks.append(preflight.check_config(environment))
@@ -99,6 +102,14 @@ def _check_runner() -> list[Check]:
         return [check_age(ROOT)]
     except UserError as error:
         return [Check("Runner", Verdict.WARN, f"{error.what} {error.why}", error.next_step)]
+
+
+def _check_network_of_runners(cluster: ExistingCluster) -> list[Check]:
+    """What runners get of a company's network. It stands in the way of their jobs, and of no recipe: nothing fails."""
+    if not has_runners():
+        return []
+    checks = preflight.check_corporate_network(cluster)
+    return [replace(check, verdict=Verdict.WARN) if check.verdict is Verdict.FAIL else check for check in checks]
 
 
 def _check_mirrors() -> list[Check]:

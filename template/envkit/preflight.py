@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from envkit.ca_bundle import CaBundle, describe
+from envkit.cluster import Cluster
 from envkit.config import k3d_input
 from envkit.corporate_network import is_loopback, proxy_endpoint, read_own_ca_bundle
 from envkit.engine import docker, inspect
@@ -224,9 +225,9 @@ def check_config(environment: Environment) -> Check:
     return Check("k3d.yaml", Verdict.OK, f"{nodes}, {environment.image}")
 
 
-def check_corporate_network(environment: Environment, root: Path = ROOT) -> list[Check]:
+def check_corporate_network(cluster: Cluster, root: Path = ROOT) -> list[Check]:
     """The authorities are valid, and the proxy is there; nothing where neither is set."""
-    network = environment.corporate
+    network = cluster.corporate
     checks = []
     if network.ca_file and (bundle := read_own_ca_bundle(root)):
         checks.append(_check_authorities(bundle))
@@ -235,7 +236,8 @@ def check_corporate_network(environment: Environment, root: Path = ROOT) -> list
         detail = f"{dotenv} holds a proxy's password, and others can read it"
         checks.append(Check("Proxy", Verdict.WARN, detail, f"chmod 600 {quoted(dotenv)}"))
     addresses = dict.fromkeys(filter(None, (network.http_proxy, network.https_proxy)))
-    checks += [_check_proxy(url, network.credentials) for url in addresses]
+    is_here = bool(cluster.node_container)
+    checks += [_check_proxy(url, network.credentials, nodes_are_here=is_here) for url in addresses]
     names = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
     if not network.has_proxy and any(os.environ.get(name) for name in names):
         detail = "this shell has one, and the cluster none"
@@ -255,11 +257,15 @@ def _check_authorities(bundle: CaBundle) -> Check:
     return Check("CA bundle", Verdict.OK, f"{bundle.path}: {describe(bundle.authorities)}")
 
 
-def _check_proxy(url: str, credentials: str) -> Check:
+def _check_proxy(url: str, credentials: str, *, nodes_are_here: bool) -> Check:
     host, port = proxy_endpoint(url)
     if is_loopback(host):
         detail = f"{url} is this machine's for this machine alone: in a container {host} is the container itself"
-        fix = "Have the proxy listen on Docker's bridge, too, and name that in .env, e.g. http://172.17.0.1:3128"
+        fix = (
+            "Have the proxy listen on Docker's bridge, too, and name that in .env, e.g. http://172.17.0.1:3128"
+            if nodes_are_here
+            else "Name in .env an address of the proxy that the cluster's nodes reach"
+        )
         return Check("Proxy", Verdict.FAIL, detail, fix)
     shown = f"{url}{' with a password' if credentials else ''}"
     try:

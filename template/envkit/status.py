@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from envkit.corporate_network import as_json
+from envkit.corporate_network import as_json, as_lines
 from envkit.creation_marker import read_marker
 from envkit.engine import Container
 from envkit.environment import Environment
@@ -147,19 +147,13 @@ def print_table(status: Status) -> None:
         absent = f"left alone, because {file.left_alone}" if file.left_alone else "missing"
         word = current[file.current] if file.present else absent
         table.add_row("Kubeconfigs" if not index else "", f"{file.path}  {word}")
-    for index, line in enumerate(_network_lines(status.corporate_network or {})):
+    for index, line in enumerate(as_lines(status.corporate_network)):
         table.add_row("Network" if not index else "", plain(line))
     for index, line in enumerate(status.drift):
         table.add_row("Drift" if not index else "", f"[yellow]{plain(line)}[/]")
     if status.next_step:
         table.add_row("Next", f"[bold]{plain(status.next_step)}[/]")
     print_report(table)
-
-
-def _network_lines(network: dict[str, Any]) -> list[str]:
-    lines = [f"{network['ca_bundle']}  {', '.join(network['authorities'])}"] if network.get("ca_bundle") else []
-    proxies = dict.fromkeys(network[key] for key in ("http_proxy", "https_proxy") if network.get(key))
-    return lines + [f"proxy {url}" for url in proxies]
 
 
 def _registry_line(registry: dict[str, Any]) -> str:

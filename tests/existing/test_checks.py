@@ -13,6 +13,7 @@ from arc.test_state import scale_set
 from existing.conftest import CONTEXT
 from existing.test_ownership import OURS, controller, set_of
 
+from envkit import doctor, mirrors
 from envkit.arc import install as arc_install
 from envkit.arc.install import plan_removal
 from envkit.arc.kube import SCALE_SET_NAME, Resource, Resources, labels
@@ -21,6 +22,7 @@ from envkit.existing import checks, ownership, status
 from envkit.existing.checks import check_cluster
 from envkit.existing.cluster import ExistingCluster
 from envkit.existing.kubeconfig import Written
+from envkit.existing.settings import read_existing_cluster
 from envkit.preflight import Verdict
 
 REACHED = Written((), "https://team.example.com", ())
@@ -127,6 +129,39 @@ def test_status_says_why_the_cluster_is_not_reached(cluster: ExistingCluster, mo
     result = status.gather(cluster)
     assert (result.state, result.reason) == ("unreachable", "dial tcp: no such host")
     assert CONTEXT in result.next_step
+
+
+@pytest.mark.usefixtures("cluster")  # for its home folder
+def test_company_network_is_checked_and_shown_and_stops_no_recipe(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / ".env").write_text("HTTPS_PROXY=http://jo:secret@localhost:3128\n", encoding="utf-8")
+    (root / ".env").chmod(0o600)
+    behind_proxy = read_existing_cluster(root)
+    monkeypatch.setattr(doctor, "tool_statuses", tuple)
+    monkeypatch.setattr(doctor, "load_cluster", lambda: behind_proxy)
+    monkeypatch.setattr(doctor, "has_runners", lambda: True)
+    (proxy,) = (check for check in doctor.diagnose() if check.subject == "Proxy")
+    assert proxy.verdict is Verdict.WARN
+    assert "the cluster's nodes" in proxy.fix
+    status.print_table(status.gather(behind_proxy))
+    assert "Network  proxy http://***@localhost:3128" in capsys.readouterr().out
+    status.print_json(status.gather(behind_proxy))
+    assert json.loads(capsys.readouterr().out)["corporate_network"]["proxy_has_credentials"]
+    monkeypatch.setattr(doctor, "has_runners", lambda: False)
+    assert "Proxy" not in {check.subject for check in doctor.diagnose()}
+
+
+def test_mirrors_are_asked_whoever_makes_the_cluster(
+    cluster: ExistingCluster, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (root / "environment.toml").open("a", encoding="utf-8") as file:
+        file.write('[mirrors]\ndownloads = "http://127.0.0.1:1"\n')
+    monkeypatch.setattr(mirrors, "ROOT", root)
+    monkeypatch.delenv(mirrors.DOWNLOAD_VARIABLE, raising=False)
+    monkeypatch.setattr(doctor, "tool_statuses", tuple)
+    monkeypatch.setattr(doctor, "load_cluster", lambda: cluster)
+    assert [check.verdict for check in doctor.diagnose() if check.subject == "Mirror"] == ["warn"]
 
 
 def test_removal_never_takes_releases_and_protection_of_others(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from envkit.arc.kube import kube_of
 from envkit.arc.settings import has_runners
+from envkit.corporate_network import as_json, as_lines
 from envkit.errors import CommandFailedError, UserError
 from envkit.existing.cluster import ExistingCluster
 from envkit.existing.kubeconfig import write_kubeconfigs
@@ -44,6 +46,7 @@ class Status:
         nodes: Its nodes.
         images: Where images are kept; empty where there is no such place.
         kubeconfigs: The two files.
+        corporate_network: Authorities and proxies of the runners, without passwords; None for none.
         next_step: The command to run next; empty where all is well.
     """
 
@@ -55,6 +58,7 @@ class Status:
     nodes: tuple[Node, ...]
     images: str
     kubeconfigs: tuple[str, ...]
+    corporate_network: dict[str, Any] | None
     next_step: str
 
 
@@ -71,7 +75,18 @@ def gather(cluster: ExistingCluster) -> Status:
     except UserError as error:
         state, reason, step = "unknown", f"{error.what} {error.why}", error.next_step
     files = tuple(str(path) for path in (cluster.kubeconfigs.host, cluster.kubeconfigs.devcontainer) if path.exists())
-    return Status(cluster.name, cluster.context, server, state, reason, nodes, cluster.images.place, files, step)
+    return Status(
+        cluster=cluster.name,
+        context=cluster.context,
+        server=server,
+        state=state,
+        reason=reason,
+        nodes=nodes,
+        images=cluster.images.place,
+        kubeconfigs=files,
+        corporate_network=as_json(cluster.corporate),
+        next_step=step,
+    )
 
 
 def print_json(status: Status) -> None:
@@ -96,6 +111,8 @@ def print_table(status: Status) -> None:
         table.add_row("Images", status.images)
     for index, file in enumerate(status.kubeconfigs):
         table.add_row("Kubeconfigs" if not index else "", file)
+    for index, line in enumerate(as_lines(status.corporate_network)):
+        table.add_row("Network" if not index else "", plain(line))
     if status.next_step:
         table.add_row("Next", f"[bold]{plain(status.next_step)}[/]")
     print_report(table)
