@@ -64,7 +64,7 @@ def diagnose() -> list[Check]:
 
 
 def print_checks(checks: list[Check]) -> int:
-    """Prints the table; returns 1 if something would stop `create`."""
+    """Prints the table; returns 1 if something fails."""
     colours = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
     table = new_table(columns=3)
     for check in checks:
@@ -73,9 +73,14 @@ def print_checks(checks: list[Check]) -> int:
             table.add_row("", "", f"[dim]fix:[/] {plain(check.fix)}")
     print_report(table)
     failed = sum(check.verdict is Verdict.FAIL for check in checks)
-    recipe = "install-arc" if is_existing() else "create"
-    print(f"\n{failed} would stop `{just_command()} {recipe}`." if failed else "\nNothing stands in the way.")
+    print(f"\n{failed} would stop {_what_fails()}." if failed else "\nNothing stands in the way.")
     return 1 if failed else 0
+
+
+def _what_fails() -> str:
+    if not is_existing():
+        return f"`{just_command()} create`"
+    return f"`{just_command()} install-arc`" if has_runners() else "those who use the cluster"
 
 
 def _check_tools() -> list[Check]:

@@ -13,7 +13,7 @@ from arc.test_state import scale_set
 from existing.conftest import CONTEXT
 from existing.test_ownership import OURS, controller, set_of
 
-from envkit import doctor, mirrors
+from envkit import cli, doctor, mirrors
 from envkit.arc import install as arc_install
 from envkit.arc.install import plan_removal
 from envkit.arc.kube import SCALE_SET_NAME, Resource, Resources, labels
@@ -23,7 +23,7 @@ from envkit.existing.checks import check_cluster
 from envkit.existing.cluster import ExistingCluster
 from envkit.existing.kubeconfig import Written
 from envkit.existing.settings import read_existing_cluster
-from envkit.preflight import Verdict
+from envkit.preflight import Check, Verdict
 
 REACHED = Written((), "https://team.example.com", ())
 
@@ -150,6 +150,29 @@ def test_company_network_is_checked_and_shown_and_stops_no_recipe(
     assert json.loads(capsys.readouterr().out)["corporate_network"]["proxy_has_credentials"]
     monkeypatch.setattr(doctor, "has_runners", lambda: False)
     assert "Proxy" not in {check.subject for check in doctor.diagnose()}
+
+
+@pytest.mark.parametrize("arguments", [["install-arc"], ["delete-arc"], ["arc-status"], ["arc-logs"]], ids=" ".join)
+def test_without_runners_nobody_has_to_reach_or_confirm_the_cluster(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever names another context, or has none, is told what the recipe is about."""
+    monkeypatch.setattr("envkit.arc.settings.has_runners", lambda _: False)
+    monkeypatch.setattr("envkit.arc.commands.load_cluster", lambda: pytest.fail("the cluster was asked for"))
+    assert cli.main(arguments) == 1
+    told = capsys.readouterr().err
+    assert "This environment has no runners." in told
+    assert "just update -d arc=true" in told
+
+
+def test_doctor_names_no_recipe_about_runners_where_there_are_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "is_existing", lambda: True)
+    for runners in (True, False):
+        monkeypatch.setattr(doctor, "has_runners", lambda value=runners: value)
+        doctor.print_checks([Check("Cluster", Verdict.FAIL, "it does not answer")])
+        assert ("install-arc" in capsys.readouterr().out) == runners
 
 
 def test_mirrors_are_asked_whoever_makes_the_cluster(

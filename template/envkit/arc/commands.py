@@ -117,10 +117,9 @@ def _status(arguments: argparse.Namespace) -> int:
 def _logs(arguments: argparse.Namespace) -> int:
     from envkit.arc.install import find_controller
     from envkit.arc.kube import CONTROLLER_SELECTOR, LISTENER_SELECTOR
-    from envkit.arc.settings import RUNNERS_NAMESPACE, require_runners
+    from envkit.arc.settings import RUNNERS_NAMESPACE
     from envkit.process import require_tool, tool_environment
 
-    require_runners()
     kube, _ = find_controller(_reached())
     selectors = {"controller": CONTROLLER_SELECTOR, "listener": LISTENER_SELECTOR}
     if selector := selectors.get(arguments.of):
@@ -162,9 +161,20 @@ def _secrets(_: argparse.Namespace) -> int:
     return 0
 
 
+def _cluster_with_runners() -> Cluster:
+    """The cluster. Without runners nobody need have a context, nor confirm it, to be told so by a UserError."""
+    from envkit.arc.settings import require_runners
+
+    require_runners()
+    return load_cluster()
+
+
 def _reached() -> Cluster:
-    """The cluster; of one that is there already the kubeconfig is brought in line with the developer's own."""
-    cluster = load_cluster()
+    """The cluster; of one that is there already the kubeconfig is brought in line with the developer's own.
+
+    Raises UserError where this environment has no runners.
+    """
+    cluster = _cluster_with_runners()
     if isinstance(cluster, ExistingCluster):
         from envkit.existing.kubeconfig import write_kubeconfigs
 
@@ -173,8 +183,11 @@ def _reached() -> Cluster:
 
 
 def _confirmed(recipe: str, given: str) -> Cluster:
-    """The cluster that may be changed. Raises UserError where a name was given that is not its context's."""
-    cluster = load_cluster()
+    """The cluster that may be changed.
+
+    Raises UserError where this environment has no runners, or where a name was given that is not the context's.
+    """
+    cluster = _cluster_with_runners()
     if isinstance(cluster, ExistingCluster):
         from envkit.existing.consent import confirm_context
         from envkit.existing.kubeconfig import write_kubeconfigs
