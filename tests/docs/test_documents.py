@@ -51,6 +51,27 @@ def test_recipes_that_the_projects_documents_name_exist(document: Path) -> None:
     assert recipes_named(document.read_text(encoding="utf-8")) <= recipes()
 
 
+def test_recipes_that_are_absent_where_the_cluster_is_there_already_are_named() -> None:
+    text = (ROOT / "docs" / "existing-cluster.md").read_text(encoding="utf-8")
+    (sentence,) = re.findall(r"^Recipes that make no sense are absent: (.+?)\.", text, re.MULTILINE)
+    absent = recipes() - recipes(ROOT / "template" / "{% if provider == 'existing' %}justfile{% endif %}")
+    assert set(re.findall(r"`(.+?)`", sentence)) == absent
+
+
+@pytest.mark.parametrize("answers", VARIANTS.values(), ids=VARIANTS)
+def test_copier_is_named_with_the_option_that_this_template_needs(
+    answers: dict[str, str], tmp_path: Path, copy_project: CopyProject
+) -> None:
+    project = copy_project(tmp_path / "env", **answers, image_mirrors={"docker.io": "mirror.example.com/hub"})
+    written = [path for path in project.rglob("*") if path.is_file() and path.suffix != ".py"]
+    options = {
+        (path.name, option)
+        for path in [*DOCUMENTS, *written]
+        for option in re.findall(r"copier update (-[\w-]+)", path.read_text(encoding="utf-8"))
+    }
+    assert {option for _, option in options} == {"--trust"}, options
+
+
 def test_links_of_an_environments_readme_lead_somewhere(generated: Generated) -> None:
     assert broken_links(generated.folder / "README.md") == []
 
