@@ -13,6 +13,8 @@ import pytest
 import question_table
 from support import ROOT, CopyProject, git
 
+from envkit import cli
+
 from .conftest import Generated
 from .markdown import broken_links, recipes_named, table_column
 
@@ -21,6 +23,7 @@ DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
     *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "runner" / "README.md",
 ]
 VARIANTS: dict[str, dict[str, str]] = {
     "k3d": {},
@@ -86,6 +89,24 @@ def test_recipes_that_an_environments_readme_names_exist(generated: Generated) -
     named = recipes_named(generated.readme)
     assert named
     assert named <= recipes()
+
+
+@pytest.mark.parametrize("answers", VARIANTS.values(), ids=VARIANTS)
+def test_options_of_an_environments_recipes_are_in_its_documents(
+    answers: dict[str, str], tmp_path: Path, copy_project: CopyProject
+) -> None:
+    project = copy_project(tmp_path / "env", **answers)
+    paths = [project / "README.md", project / "runner" / "README.md", *(ROOT / "docs").glob("*.md")]
+    places = [place for path in paths for place in re.split(r"\n\n|\n(?=[-|])", path.read_text(encoding="utf-8"))]
+    (choices,) = (action.choices for action in cli._parser()._actions if isinstance(action.choices, dict))
+    missing = [
+        (recipe, action.option_strings)
+        for recipe in recipes(project / "justfile")
+        for action in choices[recipe]._actions
+        if action.option_strings and action.option_strings[0] not in ("-h", "--only")  # the hooks use that one
+        if not any(recipe in place and option in place for place in places for option in action.option_strings)
+    ]
+    assert missing == []
 
 
 def builds_without_sums(text: str) -> list[str]:
