@@ -16,6 +16,9 @@ from docs.markdown import broken_links, recipes_named, table_column
 from jsonc import parse
 from support import ROOT, CopyProject, read_yaml
 
+from envkit import config
+from envkit.existing import settings as existing_settings
+
 ANSWERS: dict[str, Any] = {
     "project": "shop",
     "provider": "existing",
@@ -91,6 +94,24 @@ def test_runners_reach_the_registry_by_its_one_name(
     assert ("insecure = true" in data["registries.conf"]) == plain_http
     tomllib.loads(data["buildkitd.toml"])
     tomllib.loads(data["registries.conf"])
+
+
+@pytest.mark.parametrize("provider", ["k3d", "existing"])
+def test_env_example_names_exactly_the_settings_that_are_read(
+    provider: str, tmp_path: Path, copy_project: CopyProject
+) -> None:
+    answers = ANSWERS if provider == "existing" else {}
+    example = (copy_project(tmp_path / "env", **answers) / ".env.example").read_text(encoding="utf-8")
+    named = re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)
+    own = {*existing_settings._Local.model_fields, "RUNNER_NAME"} if answers else {*config.Overrides.model_fields}
+    assert sorted(named) == sorted({*own, *config._OTHER_DOTENV_KEYS})
+
+
+def test_env_example_speaks_of_runners_only_where_there_are_some(tmp_path: Path, copy_project: CopyProject) -> None:
+    project = copy_project(tmp_path / "env", provider="existing", kube_context="kind-kind", arc=False)
+    example = (project / ".env.example").read_text(encoding="utf-8")
+    assert "ARC_" not in example
+    assert "runner" not in example.lower()
 
 
 def test_dev_container_needs_no_network_of_dockers(project: Path) -> None:
