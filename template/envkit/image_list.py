@@ -16,6 +16,7 @@ from envkit.errors import UserError
 from envkit.mirrors import Mirrors, helper_images, read_mirrors
 from envkit.paths import ROOT
 from envkit.registry_api import Registries, RegistryError, parse
+from envkit.wording import quoted
 
 Kind = Literal["image", "chart"]
 
@@ -120,7 +121,8 @@ def k3s_images(image: str) -> list[str]:
             raise UserError(
                 "The images of k3s itself are not known.",
                 f"{error.what} {error.why}",
-                f"On a machine that can: curl -L {url} ; put it to {path}",
+                f"curl -fL --create-dirs -o {quoted(path)} {url}"
+                "   (or there, on a machine that reaches it, and bring the file here)",
             ) from error
         keep_k3s_list(release, text.splitlines())
     return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from envkit.image_list import Found, Needed, Needs, k3s_images, k3s_release, nee
 from envkit.registry_api import Registries
 
 K3S = ["docker.io/rancher/mirrored-pause:3.10.2", "docker.io/rancher/mirrored-coredns-coredns:1.14.6"]
+CURL = shutil.which("curl") or ""
 LIST = "/github.com/k3s-io/k3s/releases/download/v1.36.4%2Bk3s1/k3s-images.txt"
 
 
@@ -80,13 +84,21 @@ def test_a_list_of_k3s_is_fetched_once(needs: Any, web: WebServer) -> None:
     assert web.asked == [LIST]
 
 
-def test_a_list_that_cannot_be_had_is_said_and_the_rest_is_there(needs: Any, web: WebServer) -> None:
+@pytest.mark.skipif(not CURL, reason="curl is not on PATH")
+def test_a_list_that_cannot_be_had_is_said_with_the_command_that_brings_it_and_the_rest_is_there(
+    needs: Any, web: WebServer, tmp_path: Path
+) -> None:
     web.files.clear()
     found: Needs = needs(arc=False)
     assert len(found.entries) == 4
     assert found.problem
     assert "404" in found.problem.why
-    assert "v1.36.4+k3s1.txt" in found.problem.next_step
+    curl, *options, _ = shlex.split(found.problem.next_step.partition("   (")[0])
+    assert curl == "curl"
+    source = tmp_path / "published.txt"
+    source.write_text("docker.io/a:1\n", encoding="utf-8")
+    subprocess.run([CURL, *options, source.as_uri()], check=True, capture_output=True)
+    assert k3s_images("docker.io/rancher/k3s:v1.36.4-k3s1") == ["docker.io/a:1"]
 
 
 def test_a_page_in_place_of_a_list_is_not_kept(needs: Any, web: WebServer) -> None:
