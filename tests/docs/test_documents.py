@@ -143,6 +143,16 @@ def test_commands_that_bring_the_settings_of_a_machine_keep_those_that_are_there
         assert (project / ".env").read_bytes() == (project / ".env.example").read_bytes()
 
 
+def test_decision_about_rendered_files_names_all_of_them() -> None:
+    """By their folder, where that holds several."""
+    text = (ROOT / "docs" / "decisions" / "0001-answers-live-in-few-rendered-files.md").read_text(encoding="utf-8")
+    template = ROOT / "template"
+    rendered = [path.relative_to(template).with_suffix("") for path in template.rglob("*.jinja")]
+    assert len(rendered) > 5
+    missing = [path for path in rendered if not any(name in text for name in (path.name, f"`{path.parent}/`"))]
+    assert [str(path) for path in missing] == ["{{ _copier_conf.answers_file }}"], "the answers file has no fixed name"
+
+
 def test_environments_readme_has_a_diagram(generated: Generated) -> None:
     diagram = re.search(r"^```mermaid\n(flowchart .*?)^```$", generated.readme, re.MULTILINE | re.DOTALL)
     assert diagram
