@@ -107,6 +107,19 @@ def test_env_example_names_exactly_the_settings_that_are_read(
     assert sorted(named) == sorted({*own, *config._OTHER_DOTENV_KEYS})
 
 
+def test_readme_advises_nothing_that_is_so_already_or_has_no_runners(tmp_path: Path, copy_project: CopyProject) -> None:
+    advice = "just update -d buildkit_mode=privileged"
+    for mode in ("rootless", "privileged"):
+        project = copy_project(tmp_path / mode, **ANSWERS, buildkit_mode=mode)
+        assert (advice in (project / "README.md").read_text(encoding="utf-8")) == (mode == "rootless")
+    project = copy_project(tmp_path / "none", provider="existing", kube_context="kind-kind", arc=False)
+    readme = (project / "README.md").read_text(encoding="utf-8")
+    troubles = readme.partition("## Troubleshooting")[2]
+    assert "install-arc" not in troubles
+    assert "no runners and no place for images: the recipes about them say so" in readme
+    assert "to build images" not in readme
+
+
 def test_env_example_speaks_of_runners_only_where_there_are_some(tmp_path: Path, copy_project: CopyProject) -> None:
     project = copy_project(tmp_path / "env", provider="existing", kube_context="kind-kind", arc=False)
     example = (project / ".env.example").read_text(encoding="utf-8")
