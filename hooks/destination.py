@@ -108,9 +108,12 @@ def free_folder(path: Path, *, template: Path, scope: object, answers_file: str 
         return destination
     in_the_way = entries - {".git"}
     if ANSWERS_FILE in in_the_way:
+        # It finds a Copier by itself; environments of the first releases do not have it.
+        has_update = (absolute / "envkit" / "update.py").is_file()
+        command = "bin/just update" if has_update else "copier update --trust"
         raise OccupiedError(
             f"{path} was generated already ({ANSWERS_FILE} is there). To bring it up to date:\n\n"
-            f"    cd {shlex.quote(str(path))} && copier update --trust\n"
+            f"    cd {shlex.quote(str(path))} && {command}\n"
         )
     if in_the_way:
         raise OccupiedError(

@@ -158,7 +158,7 @@ def test_mistake_is_named_and_nothing_is_left(
         ("full", "exists and is not empty"),
         ("generated", "    cd generated && copier update --trust"),
         ("file", "is not a folder"),
-        ("my env", "    cd 'my env' && copier update --trust"),
+        ("my env", "    cd 'my env' && bin/just update"),
         ("gone", "gone is a link to nowhere, which is not there."),
         ("gone/env", "gone is a link to nowhere, which is not there."),
         (str(ROOT / "env"), "lies inside the template's own clone"),
@@ -178,6 +178,8 @@ def test_destination_in_use_is_refused(
     (tmp_path / "generated" / ".copier-answers.yml").touch()
     (tmp_path / "my env").mkdir()
     (tmp_path / "my env" / ".copier-answers.yml").touch()
+    (tmp_path / "my env" / "envkit").mkdir()
+    (tmp_path / "my env" / "envkit" / "update.py").touch()
     (tmp_path / "gone").symlink_to("nowhere")
     (tmp_path / "file").touch()
     assert new.main([destination, *DEFAULT]) == 1
