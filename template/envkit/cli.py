@@ -59,11 +59,12 @@ def _interrupted(command: str) -> str:
         from envkit.copier_run import ABORT
 
         return f"\nInterrupted. See git status; to go back: {ABORT}"
-    repeats = is_existing() or command in ("delete", "clean", "images", "install", "push", "stop")
-    again = command if repeats else "create"
+    # What was being started may lack more than a start brings.
+    again = "create" if command in ("start", "restart") and not is_existing() else command
+    status = "arc-status" if command.endswith("-arc") else "status"
     return (
         f"\nInterrupted. Nothing is lost: `{just_command()} {again}` continues from what is there,"
-        f" `{just_command()} status` shows it."
+        f" `{just_command()} {status}` shows it."
     )
 
 

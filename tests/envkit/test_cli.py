@@ -178,6 +178,30 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "`just status`" in error
 
 
+@pytest.mark.parametrize(
+    ("command", "again", "status"),
+    [
+        ("start", "create", "status"),
+        ("restart", "create", "status"),
+        ("setup", "setup", "status"),
+        ("build-runner", "build-runner", "status"),
+        ("install-arc", "install-arc", "arc-status"),
+        ("delete-arc", "delete-arc", "arc-status"),
+    ],
+)
+def test_ctrl_c_names_the_recipe_that_goes_on_with_what_was_interrupted(
+    command: str, again: str, status: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "tell_programs", interrupt)
+    assert cli.main([command]) == 130
+    error = capsys.readouterr().err
+    assert f"`just {again}` continues" in error
+    assert f"`just {status}` shows it" in error
+
+
 def test_a_full_disk_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     _fails_with(monkeypatch, OSError(28, "No space left on device", "/home/jo/.kube/config"))
 
