@@ -18,7 +18,6 @@ from envkit.mirrors import helper_images
 _CONFIG = "/etc/confd/values.yaml"
 _SETTINGS = {"workerConnections": 1024}
 _CHANGEABLE = {f"settings.{name}".lower(): name for name in ("workerConnections", "defaultProxyTimeout")}
-_COPIED_LABELS = ("app", "k3d.")
 _EVERY_NODE = ("servers:*", "agents:*")
 _NODE_FILTER = re.compile(r"(server|agent)s?:(?:(\*)|(\d*)-(\d*)|([\d,]+))(?::[A-Za-z]+)?")
 
@@ -39,7 +38,7 @@ def update_targets(environment: Environment, nodes: Sequence[Container]) -> bool
 def run_load_balancer_container(environment: Environment, server: Container, nodes: Sequence[Container]) -> None:
     """Makes and starts the load balancer's container anew, with the labels that the server carries of the cluster."""
     description = inspect("container", server.name)[0]
-    labels = {k: v for k, v in description["Config"]["Labels"].items() if k.startswith(_COPIED_LABELS)}
+    labels = {k: v for k, v in description["Config"]["Labels"].items() if k.startswith("k3d.")}
     labels |= {"app": "k3d", CLUSTER_LABEL: environment.cluster, ROLE_LABEL: "loadbalancer"}
     version = labels.get("k3d.version", "").lstrip("v")
     api = next(use for use in environment.ports if use.variable == "API_PORT")
