@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import yaml
 from samples import (
     ADDRESSES,
     AGENTS,
@@ -24,8 +25,9 @@ from samples import (
 )
 
 from envkit import cluster_kubeconfigs, missing_parts, preflight, reconciler, removal, shared_registry
-from envkit.engine import Container
-from envkit.environment import Environment
+from envkit.arc import removal as arc_removal
+from envkit.engine import Container, Published
+from envkit.environment import Environment, PortUse
 from envkit.errors import CommandFailedError, UserError
 from envkit.observation import HOST_RECORD, ApiFacts, Observation
 from envkit.progress import Step, Steps
@@ -55,6 +57,7 @@ class World:
         refreshed: Whether k3d was asked for a kubeconfig.
         deaf: How many more calls the Kubernetes API refuses.
         users: Other environments that keep images in the registry's volume.
+        published: What tools find of the registry in the cluster.
     """
 
     def __init__(self, shop: Environment) -> None:
@@ -68,6 +71,7 @@ class World:
         self.refreshed = False
         self.deaf = 0
         self.users: list[Path] = []
+        self.published: dict[str, Any] = {}
         self.seconds = 0.0
         self.reconciler = Reconciler(RecordingSession(shop, Steps(io.StringIO()), -1, self))
 
@@ -115,7 +119,7 @@ class RecordingSession(Session):
             self.world.deaf -= 1
             raise UserError("the API does not answer yet")
         if arguments[0] == "apply":
-            assert json.loads(stdin or "")["metadata"] == {"name": "local-registry-hosting", "namespace": "kube-public"}
+            self.world.published = json.loads(stdin or "")
             self.world.do("publish the registry")
         else:
             self.world.do(f"kubectl {' '.join(arguments)}")
@@ -267,6 +271,22 @@ def test_an_absent_cluster_is_created_completed_and_switched_to(world: World) ->
     assert sorted(world.calls[1:]) == sorted([*COMPLETE, "write kubeconfigs and switch"])
 
 
+def test_tools_find_the_registry_under_names_that_lead_there(world: World) -> None:
+    world.effects[CREATE] = healthy(world.shop)
+
+    world.reconciler.bring_up()
+
+    assert (world.published["apiVersion"], world.published["kind"]) == ("v1", "ConfigMap")
+    assert world.published["metadata"] == {"name": "local-registry-hosting", "namespace": "kube-public"}
+    hosting = yaml.safe_load(world.published["data"]["localRegistryHosting.v1"])
+    assert hosting.pop("help").startswith("https://")
+    assert hosting == {
+        "host": "localhost:5050",
+        "hostFromClusterNetwork": f"{REGISTRY}:5000",
+        "hostFromContainerRuntime": f"{REGISTRY}:5000",
+    }
+
+
 @pytest.mark.parametrize("dotenv", ["", "HTTPS_PROXY=http://proxy.example.com:3128\n"])
 def test_the_registry_is_made_once_more_where_it_needs_what_k3d_has_no_setting_for(
     tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch, dotenv: str
@@ -353,6 +373,65 @@ def test_nothing_is_made_or_removed_where_the_machine_is_not_ready(world: World)
     assert world.calls == []
 
 
+_BEFORE_CREATION = {
+    "check_names",
+    "check_config",
+    "check_resources",
+    "check_corporate_network",
+    "check_inotify",
+    "check_shared_registry",
+    "check_ports",
+}
+
+
+@pytest.mark.parametrize(
+    ("lost", "state", "asked"),
+    [
+        pytest.param((), "absent", _BEFORE_CREATION, id="created"),
+        pytest.param((AGENTS[0],), "running", {"check_names", "check_shared_registry", "check_ports"}, id="repaired"),
+        pytest.param((), "exited", {"check_names", "check_ports"}, id="started"),
+    ],
+)
+def test_the_machine_is_looked_at_before_anything_is_made_or_started(
+    world: World, monkeypatch: pytest.MonkeyPatch, lost: tuple[str, ...], state: str, asked: set[str]
+) -> None:
+    if state != "absent":
+        world.now = changed(without(healthy(world.shop), *lost), LOAD_BALANCER, state=state)
+        world.marker = world.shop.effective
+
+    def refused(name: str) -> preflight.Check:
+        return preflight.Check(name, preflight.Verdict.FAIL, "is wrong", "mend it")
+
+    for name in _BEFORE_CREATION - {"check_config"}:
+        monkeypatch.setattr(preflight, name, lambda *_, name=name: [refused(name)])
+    monkeypatch.setattr(preflight, "check_config", lambda _: refused("check_config"))
+
+    with pytest.raises(UserError) as caught:
+        world.reconciler.bring_up()
+
+    assert {line.partition(":")[0] for line in caught.value.why.splitlines()[::2]} == asked
+    assert world.calls == []
+
+
+def test_a_start_needs_those_ports_that_stopped_containers_have(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = Published("127.0.0.1", 8080, 80, "tcp")
+    stopped = changed(healthy(world.shop), LOAD_BALANCER, state="exited", published=(port,))
+    world.now = changed(stopped, REGISTRY, published=(Published("127.0.0.1", 5050, 5000, "tcp"),))
+    world.marker = world.shop.effective
+    looked_at: list[int] = []
+
+    def check_ports(uses: list[PortUse], *_: object) -> list[preflight.Check]:
+        looked_at.extend(use.number for use in uses)
+        return []
+
+    monkeypatch.setattr(preflight, "check_ports", check_ports)
+    world.effects[START] = healthy(world.shop)
+
+    world.reconciler.bring_up()
+
+    assert looked_at == [8080]
+
+
 def test_a_creation_that_k3d_refuses_is_not_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: RecordingSession, __: Step, *arguments: str, **___: object) -> None:
         world.calls.append(f"k3d {' '.join(arguments)}")
@@ -369,8 +448,9 @@ def test_a_creation_that_k3d_refuses_is_not_tried_again(world: World, monkeypatc
 # -- starting and repairing ---------------------------------------------------------------------------------------
 
 
-def test_a_stopped_cluster_is_started(world: World) -> None:
-    world.now, world.marker = changed(healthy(world.shop), SERVER, state="exited"), world.shop.effective
+@pytest.mark.parametrize("name", [SERVER, LOAD_BALANCER, REGISTRY])
+def test_a_stopped_cluster_is_started(world: World, name: str) -> None:
+    world.now, world.marker = changed(healthy(world.shop), name, state="exited"), world.shop.effective
     world.effects[START] = healthy(world.shop)
 
     assert world.reconciler.bring_up(may_create=False).actions == ("started the cluster",)
@@ -407,7 +487,8 @@ def test_a_record_that_stays_wrong_is_left_to_a_restart(world: World) -> None:
 
 
 def test_the_dns_learns_the_addresses_of_containers_and_machine(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    present = f"10.9.9.9 somebody-elses-host\n10.0.0.99 {REGISTRY}\n10.0.0.8 k3d-shop-agent-7\n"
+    known = f"10.0.0.99 {REGISTRY}\n10.0.0.8 k3d-shop-agent-7\n{ADDRESSES[AGENTS[0]]} {AGENTS[0]}\n"
+    present = f"10.9.9.9 somebody-elses-host\n{known}"
     patches: list[str] = []
 
     def docker(*arguments: str, **_: object) -> str:
@@ -417,7 +498,8 @@ def test_the_dns_learns_the_addresses_of_containers_and_machine(world: World, mo
     monkeypatch.setattr(missing_parts, "docker", docker)
     hosts = f"127.0.0.1 localhost\n10.0.0.1 {HOST_RECORD}\n".encode()
     monkeypatch.setattr(missing_parts, "read_file", lambda *_: hosts)
-    world.now = healthy(world.shop)
+    # A node that is stopped has no address, and gets its old one in most cases.
+    world.now = changed(healthy(world.shop), AGENTS[0], state="exited", addresses={})
     assert world.now.server
 
     missing_parts.correct_dns_records(world.reconciler._session, world.now.server)
@@ -655,7 +737,7 @@ def test_agents_are_added_under_free_names_and_trust_what_the_server_does(
         present = world.now if not index else world.effects[_node_create(made[index - 1])]
         node = sample_container(f"k3d-{name}-0", "agent")
         world.effects[_node_create(name)] = replace(present, nodes=(*present.nodes, node))
-    balanced: list[list[str]] = []
+    balanced: list[tuple[str, list[str]]] = []
 
     def docker(*arguments: str, stdin: str = "", **_: object) -> str:
         world.do(f"docker {' '.join(arguments)}{' <' if stdin else ''}{stdin.strip()}")
@@ -667,10 +749,10 @@ def test_agents_are_added_under_free_names_and_trust_what_the_server_does(
     hosts = f"127.0.0.1 localhost\n10.0.0.1 {HOST_RECORD}\n".encode()
     monkeypatch.setattr(missing_parts, "read_file", lambda _, path: hosts if path == "/etc/hosts" else authorities)
     monkeypatch.setattr(missing_parts, "write_file", lambda name, *_, **__: world.do(f"write {name}"))
-    monkeypatch.setattr(missing_parts, "update_targets", lambda _, nodes: balanced.append([n.name for n in nodes]))
-    monkeypatch.setattr(
-        missing_parts, "run_load_balancer_container", lambda _, __, nodes: balanced.append([n.name for n in nodes])
-    )
+    for call in ("update_targets", "run_load_balancer_container"):
+        monkeypatch.setattr(
+            missing_parts, call, lambda *given, call=call: balanced.append((call, [node.name for node in given[-1]]))
+        )
 
     assessment = assess(world.now, world.shop, None)
     actions = missing_parts.add_missing_parts(world.reconciler._session, world.now, assessment)
@@ -680,7 +762,10 @@ def test_agents_are_added_under_free_names_and_trust_what_the_server_does(
     (forgotten,) = (call for call in world.calls if "delete node" in call)
     assert f"delete node {' '.join(lost)} --ignore-not-found" in forgotten
     assert world.calls.index(forgotten) < world.calls.index(_node_create(made[0]))
-    assert set(balanced[-1]) >= {f"k3d-{name}-0" for name in made}
+    # Only where no agent is left the load balancer is made anew, which ends every connection through it.
+    (how, nodes_behind), *more = balanced
+    assert (how, more) == ("run_load_balancer_container" if lost == AGENTS else "update_targets", [])
+    assert set(nodes_behind) >= {f"k3d-{name}-0" for name in made}
     # k3d does not copy files to a new node, which has read the others by the time that it runs.
     # Its start anew takes the record of this machine, which is brought back.
     nodes = [f"k3d-{name}-0" for name in made if authorities]
@@ -688,6 +773,71 @@ def test_agents_are_added_under_free_names_and_trust_what_the_server_does(
     told = [call.format(node) for node in nodes for call in ("write {0}", *restart)]
     verbs = ("write", "docker restart", "docker exec --interactive")
     assert [call for call in world.calls if call.startswith(verbs)] == told
+
+
+@pytest.fixture
+def repairing(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """What repairs containers is written down, each call of Docker's by its first words."""
+
+    def docker(*arguments: str, **_: object) -> str:
+        world.do(f"docker {' '.join(arguments[:2])}")
+        return ""
+
+    def remove_containers(names: Any) -> None:
+        world.do(f"remove {' '.join(names)}".strip())
+
+    monkeypatch.setattr(missing_parts, "docker", docker)
+    monkeypatch.setattr(missing_parts, "remove_containers", remove_containers)
+    monkeypatch.setattr(missing_parts, "read_file", lambda *_: None)
+    for name in ("update_targets", "run_load_balancer_container", "run_registry_container", "wait_until_it_answers"):
+        monkeypatch.setattr(missing_parts, name, lambda *_, name=name: world.do(name))
+    return world
+
+
+def _repair(world: World, observation: Observation) -> list[str]:
+    world.now = observation
+    assessment = assess(observation, world.shop, None)
+    return missing_parts.add_missing_parts(world.reconciler._session, observation, assessment)
+
+
+def test_agents_that_never_started_give_way_and_others_stay(repairing: World) -> None:
+    actions = _repair(repairing, changed(healthy(repairing.shop), AGENTS[1], state="created"))
+
+    assert actions == ["added an agent"]
+    assert [call for call in repairing.calls if call.startswith("remove")] == [f"remove {AGENTS[1]}"]
+
+
+def test_new_agents_join_a_server_that_was_started_before(repairing: World) -> None:
+    observation = changed(without(healthy(repairing.shop), AGENTS[0]), SERVER, state="exited")
+
+    assert _repair(repairing, observation) == ["added an agent"]
+    assert repairing.calls[0] == f"docker start {SERVER}"
+    assert repairing.calls[-1] == "update_targets"  # k3d starts the rest, and writes the records
+
+
+@pytest.mark.parametrize("registry", [None, "created"])
+def test_a_registry_is_made_anew_and_the_dns_learns_of_it(repairing: World, registry: str | None) -> None:
+    whole = healthy(repairing.shop)
+    observation = changed(whole, REGISTRY, state=registry) if registry else without(whole, REGISTRY)
+
+    assert _repair(repairing, observation) == ["made the registry anew"]
+    removal = f"remove {REGISTRY}" if registry else "remove"
+    assert repairing.calls[:3] == [removal, "run_registry_container", "wait_until_it_answers"]
+    assert repairing.calls[-1] == f"docker exec {SERVER}"
+
+
+def test_a_load_balancer_is_made_anew_by_itself(repairing: World) -> None:
+    assert _repair(repairing, without(healthy(repairing.shop), LOAD_BALANCER)) == ["made the load balancer anew"]
+    assert repairing.calls[:2] == [f"remove {LOAD_BALANCER}", "run_load_balancer_container"]
+
+
+def test_a_registry_with_what_k3d_has_no_setting_for_takes_the_place_of_its_own(repairing: World) -> None:
+    repairing.now = healthy(repairing.shop)
+
+    missing_parts.replace_new_registry(repairing.reconciler._session)
+
+    assert repairing.calls[:3] == [f"remove {REGISTRY}", "run_registry_container", "wait_until_it_answers"]
+    assert repairing.calls[-1] == f"docker exec {SERVER}"
 
 
 def _node_create(name: str) -> str:
@@ -732,7 +882,7 @@ def removing(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
         return [f"volume {name}"]
 
     monkeypatch.setattr(removal, "remove_volume", remove_volume)
-    monkeypatch.setattr(removal, "remove_kubeconfigs", lambda _: [])
+    monkeypatch.setattr(removal, "remove_kubeconfigs", lambda _: ["context k3d-shop"])
     monkeypatch.setattr(removal, "forget_verified", lambda _: None)
     return world
 
@@ -746,6 +896,7 @@ def test_delete_removes_the_cluster_and_its_registry_and_the_data_only_if_asked(
     removed = removal.delete(removing.reconciler._session, registry_data=all_data)
 
     assert removed[:2] == ["cluster shop (4 containers)", f"registry container {REGISTRY}"]
+    assert removed[-1] == "context k3d-shop"
     assert removing.calls == [
         f"remove {SERVER} {' '.join(AGENTS)} {LOAD_BALANCER} {REGISTRY}",
         "remove volume k3d-shop-images",
@@ -756,8 +907,37 @@ def test_delete_removes_the_cluster_and_its_registry_and_the_data_only_if_asked(
 def test_delete_where_nothing_is_left_says_nothing_of_a_cluster(removing: World) -> None:
     removed = removal.delete(removing.reconciler._session, registry_data=False)
 
-    assert removed == ["volume k3d-shop-images"]
+    assert removed == ["volume k3d-shop-images", "context k3d-shop"]
     assert removing.calls == ["remove volume k3d-shop-images"]
+
+
+def test_delete_of_a_registry_alone_says_nothing_of_a_cluster(removing: World) -> None:
+    removing.now = without(healthy(removing.shop), SERVER, LOAD_BALANCER, *AGENTS)
+
+    removed = removal.delete(removing.reconciler._session, registry_data=False)
+
+    assert removed == [f"registry container {REGISTRY}", "volume k3d-shop-images", "context k3d-shop"]
+
+
+@pytest.mark.parametrize(
+    ("stopped", "running"), [((), [True]), ((SERVER,), [False]), ((LOAD_BALANCER, *AGENTS), [True]), (None, [])]
+)
+def test_runners_leave_github_before_their_cluster_goes(
+    removing: World, monkeypatch: pytest.MonkeyPatch, stopped: tuple[str, ...] | None, running: list[bool]
+) -> None:
+    asked: list[bool] = []
+
+    def deregister(_: Environment, __: Steps, *, running: bool) -> None:
+        assert removing.calls == []
+        asked.append(running)
+
+    monkeypatch.setattr(arc_removal, "deregister", deregister)
+    if stopped is not None:
+        removing.now = changed(healthy(removing.shop), *stopped, state="exited")
+
+    removal.delete(removing.reconciler._session, registry_data=False)
+
+    assert asked == running
 
 
 @pytest.mark.parametrize("own_cluster", [False, True])
@@ -812,7 +992,7 @@ def test_an_unfinished_creation_is_removed_without_the_shared_registry(sharing: 
 
     sharing.reconciler.bring_up()
 
-    assert sharing.calls[0] == f"remove {SERVER} {' '.join(AGENTS)}"
+    assert sharing.calls[:2] == [f"remove {SERVER} {' '.join(AGENTS)}", "remove volume k3d-shop-images"]
     assert not any(call.startswith("remove") and REGISTRY in call for call in sharing.calls)
 
 
@@ -834,10 +1014,18 @@ def test_stop_leaves_a_shared_registry_to_those_that_run(sharing: World) -> None
     assert not sharing.reconciler.stop()
 
 
+@pytest.mark.parametrize(("root", "user"), [("/b%20c", "/b c"), ("", "the cluster other")])
 @pytest.mark.parametrize("all_data", [False, True])
-def test_delete_leaves_a_shared_registry_and_its_images_to_the_others(sharing: World, all_data: bool) -> None:
-    removal.delete(sharing.reconciler._session, registry_data=all_data)
+def test_delete_leaves_a_shared_registry_and_its_images_to_the_others(
+    sharing: World, monkeypatch: pytest.MonkeyPatch, all_data: bool, root: str, user: str
+) -> None:
+    monkeypatch.setattr(shared_registry, "k3d_containers", lambda: [*sharing.now.nodes, replace(OTHER, root=root)])
+    steps = Steps(io.StringIO())
 
+    removal.delete(RecordingSession(sharing.shop, steps, -1, sharing), registry_data=all_data)
+
+    assert isinstance(steps._stream, io.StringIO)
+    assert (f"images of {user} are in it" in steps._stream.getvalue()) is all_data
     assert sharing.calls == [f"remove {SERVER} {' '.join(AGENTS)} {LOAD_BALANCER}", "remove volume k3d-shop-images"]
 
 
