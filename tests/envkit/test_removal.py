@@ -11,7 +11,7 @@ from samples import KUBECONFIG, sample_environment
 from envkit import cluster_kubeconfigs, removal
 from envkit.cluster_kubeconfigs import kubeconfigs_are_current, remove_kubeconfigs, write_kubeconfigs
 from envkit.environment import Environment
-from envkit.errors import CommandFailedError
+from envkit.errors import CommandFailedError, UserError
 from envkit.progress import Steps
 from envkit.session import Session
 
@@ -64,6 +64,13 @@ def test_a_network_stays_while_somebody_elses_container_is_attached(
 
     assert removal.remove_network(session) == removed
     assert ("docker network rm k3d-shop" in machine.calls) is bool(removed)
+
+
+def test_a_network_that_is_not_there_is_not_removed(machine: Machine, session: Session) -> None:
+    machine.add("docker", "echo 'no such network' >&2; exit 1")
+
+    assert removal.remove_network(session) == []
+    assert len(machine.calls) == 1
 
 
 def test_a_shared_registry_leaves_the_network_before_it_goes(machine: Machine, session: Session) -> None:
@@ -220,6 +227,25 @@ def test_another_environments_own_file_is_known_behind_links(
     monkeypatch.setenv("KUBECONFIG", str(link))
 
     _is_left_alone(session, link, "it is the own file of the environment cart")
+
+
+def test_a_developers_file_with_the_entries_of_another_environment_gets_these_too(session: Session) -> None:
+    folder = session.kubeconfigs.host.parent
+    folder.mkdir()
+    for name in ("k3d-cart.yaml", "config"):
+        (folder / name).write_text(OTHER, encoding="utf-8")
+
+    assert str(folder / "config") in write_kubeconfigs(session)
+    assert said(session) == ""
+
+
+def test_a_link_to_itself_gets_no_entries(session: Session, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = machine.folder / "link"
+    link.symlink_to(link)
+    monkeypatch.setenv("KUBECONFIG", str(link))
+
+    with pytest.raises(UserError, match=f"{link} cannot be"):
+        write_kubeconfigs(session)
 
 
 @pytest.mark.parametrize("text", ["", OTHER, OTHER.replace("admin@k3d-cart", "jo").replace("k3d-cart", "k3d-all")])
