@@ -14,6 +14,7 @@ from envkit import port_list, preflight
 from envkit.engine import Container, Published
 from envkit.environment import Environment
 from envkit.neighbours import neighbours
+from envkit.paths import ROOT
 from envkit.preflight import Verdict
 
 WEB = (Published("127.0.0.1", 8080, 80), Published("127.0.0.1", 6550, 6443), Published("127.0.0.1", 9000, 30000))
@@ -96,7 +97,11 @@ def test_a_repository_that_is_gone_or_unreadable_has_no_project(tmp_path: Path, 
 
 
 def test_the_owner_of_each_port_is_told_with_the_line_that_moves_it(
-    shop: Environment, containers: list[Container], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shop: Environment,
+    containers: list[Container],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     root = write_repo(tmp_path / "other")
     others = _as_other(containers, "other", quote(str(root)), shift=363)  # its HTTP port is 8443
@@ -116,9 +121,21 @@ def test_the_owner_of_each_port_is_told_with_the_line_that_moves_it(
     assert ports.own[1].fix.startswith("HTTPS_PORT=844")
     assert [(n.cluster, n.state) for n in ports.environments] == [("shop", "absent"), ("other", "running")]
 
+    port_list.print_table(ports)
+    text = capsys.readouterr().out
+    assert [line.split("to move it: ")[1].strip() for line in text.splitlines() if "to move it" in line] == [
+        port.fix for port in ports.own if port.fix
+    ]
+    assert f"{ROOT} (here)" in text
+    assert text.rstrip().endswith("just delete && just create")
+
 
 def test_the_list_is_shown_to_people_and_to_machines(
-    shop: Environment, containers: list[Container], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    shop: Environment,
+    containers: list[Container],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     shared = sample_container("k3d-common", "registry", cluster="", shared=True)
     monkeypatch.setattr(
@@ -132,11 +149,32 @@ def test_the_list_is_shown_to_people_and_to_machines(
     assert "(registry k3d-common)" in text
     assert "/none (gone)" in text
     assert "127.0.0.1:8080  HTTP            this environment" in text
+    assert "to move it" not in text
+    assert "just delete" not in text
+    rows = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in text.splitlines()]
+    assert ["shop", "shop", "running", str(tmp_path / "shop")] in [row[:4] for row in rows]
+    assert ["-", "(registry k3d-common)", "running", "-"] in [row[:4] for row in rows]
 
     port_list.print_json(ports)
     document = json.loads(capsys.readouterr().out)
     assert [entry["cluster"] for entry in document["environments"]] == ["b", "shop", ""]
     assert {entry["owner"] for entry in document["own"]} == {"this environment", "nobody"}
+
+
+@pytest.mark.parametrize(("name", "owner"), [(REGISTRY, "this environment"), ("k3d-common", "the shared registry")])
+def test_the_port_of_a_registry_is_an_own_one_for_those_that_share_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, owner: str
+) -> None:
+    shop = sample_environment(tmp_path / "sharing", shared=True)
+    published = (Published("127.0.0.1", 5050, 5000),)
+    registry = sample_container(name, "registry", cluster="", shared=True, published=published)
+    monkeypatch.setattr(port_list, "k3d_containers", lambda: [registry])
+    monkeypatch.setattr(port_list, "is_busy", lambda *_: False)
+
+    (found,) = (port for port in port_list.gather(shop).own if port.number == 5050)
+
+    assert found.owner.startswith(owner)
+    assert set(port_list.others_ports(shop, neighbours([registry]))) == (set() if name == REGISTRY else {5050})
 
 
 @pytest.mark.parametrize(("busy", "verdict"), [(True, Verdict.FAIL), (False, Verdict.WARN)])

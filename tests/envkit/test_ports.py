@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -11,7 +12,7 @@ from fake_tools import Machine
 
 from envkit import ports, preflight
 from envkit.environment import PortUse
-from envkit.ports import change_hint, free_port_for, is_busy, owner_of
+from envkit.ports import change_hint, free_port_for, is_busy, is_own_address, owner_of
 from envkit.preflight import Verdict
 
 
@@ -98,6 +99,22 @@ def test_a_port_that_binding_says_nothing_about_is_tried_by_connecting(
         assert not is_busy("127.0.0.1", free)
 
 
+def test_a_udp_port_is_not_tried_by_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    with _listening() as port:
+        monkeypatch.setattr(socket, "socket", Forbidden)
+        assert not is_busy("127.0.0.1", port, "udp")
+
+
+@pytest.mark.parametrize(
+    ("address", "own"),
+    [("127.0.0.1", True), ("0.0.0.0", True), ("192.0.2.1", False), ("::1", True), ("2001:db8::1", False)],
+)
+def test_an_address_of_another_machine_is_told_from_an_own_one(address: str, own: bool) -> None:
+    if ":" in address and not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6 on this machine")
+    assert is_own_address(address) is own
+
+
 def test_tcp_and_udp_do_not_meet() -> None:
     with _listening(kind=socket.SOCK_DGRAM, port=_free()) as port:
         assert is_busy("127.0.0.1", port, "udp")
@@ -126,9 +143,38 @@ def test_an_owner_that_cannot_be_found_is_looked_for_with_sudo(machine: Machine)
     assert owner_of(_free()) == "a process that only root may see (sudo ss -ltnp)"
 
 
-def test_a_system_that_tells_root_only_is_no_error(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("connected", [False, True])
+def test_a_program_that_is_only_connected_from_there_does_not_hold_a_port(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, connected: bool
+) -> None:
+    def connection(status: str, pid: int | None) -> SimpleNamespace:
+        return SimpleNamespace(status=status, laddr=SimpleNamespace(port=5050), pid=pid)
+
+    machine.add("docker", "exit 0")
+    found = [connection(psutil.CONN_ESTABLISHED, os.getpid())] if connected else []
+    found += [connection(psutil.CONN_LISTEN, None), connection(psutil.CONN_LISTEN, os.getppid())]
+    monkeypatch.setattr(psutil, "net_connections", lambda **_: found)
+
+    assert f"(process {os.getppid()})" in owner_of(5050)
+
+
+def test_a_process_that_has_just_ended_is_no_error(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(pid: int) -> None:
+        raise psutil.NoSuchProcess(pid)
+
+    machine.add("docker", "exit 0")
+    monkeypatch.setattr(psutil, "Process", ended)
+
+    with _listening() as port:
+        assert "only root may see" in owner_of(port)
+
+
+@pytest.mark.parametrize("error", [psutil.AccessDenied, PermissionError])
+def test_a_system_that_tells_root_only_is_no_error(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
     def refuse(**_: object) -> None:
-        raise psutil.AccessDenied
+        raise error
 
     machine.add("docker", "exit 0")
     monkeypatch.setattr(psutil, "net_connections", refuse)
