@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,8 @@ from envkit import preflight, registry, shared_registry
 from envkit.config import k3d_input
 from envkit.engine import Container, Published
 from envkit.environment import Environment, load_environment
-from envkit.errors import CommandFailedError
+from envkit.errors import CommandFailedError, UserError
+from envkit.lock import cluster_lock
 from envkit.observation import Observation
 from envkit.ownership import clashes
 from envkit.progress import Steps
@@ -115,27 +117,35 @@ def test_the_state_of_a_cluster_with_a_shared_registry(
 # -- whose it is --------------------------------------------------------------------------------------------------
 
 
+_OTHER_WAYS = (f"docker rm --force {REGISTRY}", "k3d cluster delete other", "shared = true")
+
+
 @pytest.mark.parametrize(
-    ("shared", "container", "detail"),
+    ("shared", "container", "detail", "other_way"),
     [
-        (True, {"cluster": "", "shared": True}, ""),
-        (True, {"cluster": "shop", "shared": False}, "belongs to the cluster shop"),
-        (True, {"cluster": "other", "shared": False}, "belongs to the cluster other"),
-        (True, {"cluster": "", "shared": False}, "that no environment has made"),
-        (False, {"cluster": "", "shared": True}, "that environments of this machine share"),
-        (False, {"cluster": "shop", "shared": False}, ""),
-        (False, {"cluster": "", "shared": False}, ""),
+        (True, {"cluster": "", "shared": True}, "", ""),
+        # Its name is given up, and not the cluster that it belongs to.
+        (True, {"cluster": "shop", "shared": False}, "belongs to the cluster shop", f"docker rm --force {REGISTRY}"),
+        (True, {"cluster": "other", "shared": False}, "belongs to the cluster other", f"docker rm --force {REGISTRY}"),
+        (True, {"cluster": "", "shared": False}, "that no environment has made", ""),
+        (False, {"cluster": "", "shared": True}, "that environments of this machine share", "shared = true"),
+        (False, {"cluster": "other", "shared": False}, "belongs to the cluster other", "k3d cluster delete other"),
+        (False, {"cluster": "shop", "shared": False}, "", ""),
+        (False, {"cluster": "", "shared": False}, "", ""),
     ],
 )
 def test_a_registry_is_shared_by_both_sides_or_by_none(
-    tmp_path: Path, shared: bool, container: dict[str, object], detail: str
+    tmp_path: Path, shared: bool, container: dict[str, object], detail: str, other_way: str
 ) -> None:
     environment = sample_environment(tmp_path / "shop", shared=shared)
 
     found = clashes(environment, (), _registry(environment, **container))
 
     assert len(found) == bool(detail)
-    assert not found or (detail in found[0].detail and "registries.create.name in k3d.yaml" in found[0].fix)
+    for clash in found:
+        assert detail in clash.detail
+        assert "registries.create.name in k3d.yaml" in clash.fix
+        assert [way for way in _OTHER_WAYS if way in clash.fix] == [other_way] * bool(other_way)
 
 
 def test_only_clusters_on_whose_network_it_is_use_a_registry(shop: Environment) -> None:
@@ -252,6 +262,19 @@ def test_one_whose_network_was_removed_is_made_anew_on_those_that_are_left(shop:
     connected = [call.split()[2] for call in engine.calls if call.startswith("network connect")]
     assert connected == ["k3d-other", "k3d-shop"]
     assert engine.calls[1] == "rm k3d-shop-registry"
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_only_one_environment_at_a_time_acts_on_a_shared_registry(tmp_path: Path, engine: Engine, shared: bool) -> None:
+    session = _session(sample_environment(tmp_path / "one", shared=shared), engine)
+    refused = pytest.raises(UserError, match="is busy") if shared else nullcontext()
+
+    with (
+        shared_registry.registry_lock(session, "create"),
+        refused,
+        cluster_lock(f"{REGISTRY}.registry", "delete", lambda _: None, wait=-1),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(("others_state", "stopped"), [("running", False), ("exited", True)])
