@@ -94,6 +94,7 @@ def test_settings_that_the_team_has_changed_stay(
         ("nodeFilters: []", EVERY),
         ("enforcePortMatch: false", EVERY),
         ("nodeFilters: ['server:0:direct']", None),
+        ("nodeFilters: ['agent:2']", None),
         ("nodeFilters: ['agent:7']", None),
         ("nodeFilters: ['all']", None),  # k3d refuses it for ports: the balancer would lead to itself
     ],
@@ -169,6 +170,7 @@ def test_the_container_is_made_with_ports_and_labels_of_the_cluster(
     _, create, start = machine.calls
     words = create.split()
     assert words[-1] == "ghcr.io/k3d-io/k3d-proxy:5.9.0"
+    assert "--restart=unless-stopped" in words  # as k3d has it: with Docker it comes back
     assert [word.partition("=")[2] for word in words if word.startswith("--publish")] == [
         "127.0.0.1:6550:6443",
         "127.0.0.1:8080:80",

@@ -234,6 +234,13 @@ def test_the_number_of_nodes_is_that_of_the_creation(environment: Environment) -
     assert assess(observation, environment, None).missing == {"agent": 1}
 
 
+def test_a_configuration_without_numbers_is_that_of_one_server(environment: Environment) -> None:
+    observation = without(healthy(environment), *AGENTS)
+
+    assert assess(observation, environment, {"kind": "Simple"}).missing is None
+    assert assess(without(observation, SERVER), environment, {"kind": "Simple"}).missing == {"server": 1}
+
+
 def test_a_cluster_of_k3d_itself_has_not_drifted(environment: Environment) -> None:
     assert not is_drifted(changed(healthy(environment), SERVER, config_hash=""), environment)
 
