@@ -78,15 +78,18 @@ def _is_own(environment: Environment, neighbour: Neighbour) -> bool:
 
 
 def _own(environment: Environment, found: list[Neighbour]) -> Iterable[OwnPort]:
-    mine = {port.number for neighbour in found if _is_own(environment, neighbour) for port in neighbour.ports}
+    own = [neighbour for neighbour in found if _is_own(environment, neighbour)]
+    mine = {port.number for neighbour in own for port in neighbour.ports}
+    held = {port.number for neighbour in own if neighbour.state == "running" for port in neighbour.ports}
     others = others_ports(environment, found)
     taken = {use.number for use in environment.ports} | others.keys()
     for use in environment.ports:
         fix = ""
-        if use.number in others:
-            owner, fix = others[use.number].title, _move(use, taken)
-        elif use.number in mine:
+        # Two that have the same ports may take turns: the one that runs has them.
+        if use.number in held or use.number in mine - others.keys():
             owner = "this environment"
+        elif use.number in others:
+            owner, fix = others[use.number].title, _move(use, taken)
         elif is_busy(use.address, use.number, use.protocol):
             owner, fix = owner_of(use.number), _move(use, taken)
         else:

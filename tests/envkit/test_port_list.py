@@ -130,6 +130,28 @@ def test_the_owner_of_each_port_is_told_with_the_line_that_moves_it(
     assert text.rstrip().endswith("just delete && just create")
 
 
+@pytest.mark.parametrize(
+    ("own", "other", "owner"),
+    [
+        ("running", "exited", "this environment"),
+        ("exited", "running", "an environment (cluster other, running)"),
+        ("exited", "exited", "an environment (cluster other, stopped)"),
+    ],
+)
+def test_of_two_environments_with_the_same_ports_the_one_that_runs_has_them(
+    shop: Environment, containers: list[Container], monkeypatch: pytest.MonkeyPatch, own: str, other: str, owner: str
+) -> None:
+    found = [replace(container, state=own) for container in containers]
+    found += [replace(container, state=other) for container in _as_other(containers, "other", "/none", shift=0)]
+    monkeypatch.setattr(port_list, "k3d_containers", lambda: found)
+    monkeypatch.setattr(port_list, "is_busy", lambda *_: True)
+
+    port = port_list.gather(shop).own[0]
+
+    assert (port.number, port.owner) == (8080, owner)
+    assert bool(port.fix) is (owner != "this environment")
+
+
 def test_the_list_is_shown_to_people_and_to_machines(
     shop: Environment,
     containers: list[Container],
@@ -182,6 +204,7 @@ def test_a_port_of_another_environment_stops_create_only_while_it_is_in_use(
     shop: Environment, containers: list[Container], monkeypatch: pytest.MonkeyPatch, busy: bool, verdict: Verdict
 ) -> None:
     others = port_list.others_ports(shop, neighbours(_as_other(containers, "other", "/none", shift=0)))
+    others[8081] = others[8080]
     monkeypatch.setattr(preflight, "is_busy", lambda _, port, *__: busy and port == 8080)
 
     check = preflight.check_ports(shop.ports, others=others)[0]
@@ -189,4 +212,4 @@ def test_a_port_of_another_environment_stops_create_only_while_it_is_in_use(
     assert check.verdict is verdict
     assert "an environment (cluster other, running)" in check.detail
     assert check.fix.startswith("HTTP_PORT=808")
-    assert not check.fix.startswith("HTTP_PORT=8080")
+    assert not check.fix.startswith(("HTTP_PORT=8080", "HTTP_PORT=8081"))
