@@ -134,7 +134,8 @@ def test_low_kernel_limits_warn_with_the_command_that_raises_them(tmp_path: Path
 
     assert (low.verdict, enough.verdict) == (Verdict.WARN, Verdict.OK)
     assert low.fix == "sudo sysctl -w fs.inotify.max_user_instances=512"
-    assert enough.fix == ""
+    assert low.detail.startswith("fs.inotify.max_user_instances is 128;")
+    assert (enough.detail, enough.fix) == ("fs.inotify.max_user_watches is 65536", "")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"many\n", b"\xff"])
@@ -149,9 +150,8 @@ def test_kernel_limits_that_cannot_be_read_are_passed_over(tmp_path: Path, conte
 
 
 def test_names_of_its_own_or_of_nobody_are_right(machine: Machine, shop: Environment) -> None:
-    _add_docker(machine)
-
     for observation in (healthy(shop), Observation((), None)):
+        _add_docker(machine, container=observation.registry is not None)
         (check,) = preflight.check_names(shop, observation)
         assert check.verdict is Verdict.OK
 
