@@ -106,8 +106,9 @@ def test_what_somebody_may_be_at_is_left_until_it_is_old() -> None:
     assert len(taken_back(old, RUNNERS, alone=False)) == 1
 
 
-def test_what_is_not_ours_is_refused_however_old() -> None:
-    kube = FakeKube({"arc-systems": (begun("arc", 9000),)})
+@pytest.mark.parametrize("status", ["pending-install", "pending-upgrade", "pending-rollback"])
+def test_what_is_not_ours_is_refused_however_old(status: str) -> None:
+    kube = FakeKube({"arc-systems": (begun("arc", 9000, status=status),)})
     with pytest.raises(UserError, match="arc in arc-systems, and has not ended") as error:
         taken_back(kube, Release("arc-systems", "arc", is_there=True, is_ours=False), alone=False)
     assert "helm --kube-context 'team' uninstall arc --namespace arc-systems" in error.value.next_step

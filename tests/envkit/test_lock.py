@@ -110,12 +110,16 @@ def test_a_child_that_inherited_the_lock_keeps_it_after_its_parent_was_killed() 
 
 
 def test_waiting_ends_with_the_holder_and_what_to_do() -> None:
+    said: list[str] = []
+
     with (
         _holder() as (process, _),
         pytest.raises(UserError, match="The cluster shop is busy") as caught,
-        cluster_lock("shop", "delete", lambda _: None, wait=0.05),
+        cluster_lock("shop", "delete", said.append, wait=0.05),
     ):
         pytest.fail("two hold the lock")
+
+    assert len(said) == 1
 
     assert f"process {process.pid}" in caught.value.why
     assert caught.value.next_step.endswith("just delete")

@@ -103,6 +103,8 @@ def test_names_of_another_environment_are_taken(repository: Path) -> None:
     assert proposals([first, second]) == {"project": "mathtrail-3"}
     assert proposals([first], cluster_name="mine") == {"project": "mathtrail-2"}  # the registry's name
     assert proposals([first], project="shop", cluster_name="mathtrail-dev") == {"cluster_name": "mathtrail-dev-2"}
+    longest = neighbour("p" * 28 + "-dev", repository, shift=10)
+    assert proposals([longest], project="p" * 28) == {"project": "p" * 26 + "-2"}
     longest = neighbour("c" * 32, repository, shift=10)
     assert proposals([longest], project="shop", cluster_name="c" * 32) == {"cluster_name": "c" * 30 + "-2"}
 
@@ -115,6 +117,11 @@ def test_a_shared_registry_that_is_there_says_its_port(busy: set[int], port: int
     assert proposals(found, registry="shared") == proposal
     assert proposals(found, registry="shared", registry_name="another") == {"registry_port": 5051}
     assert proposals(found, registry="own") == {"registry_port": 5051}
+
+
+@pytest.mark.usefixtures("busy")
+def test_one_that_shares_a_registry_has_no_name_for_an_own_one(repository: Path) -> None:
+    assert proposals([neighbour("first-dev", repository, shift=10, registry="")], registry="shared") == {}
 
 
 # -- looking --------------------------------------------------------------------------------------------------------
