@@ -63,6 +63,20 @@ def test_everything_that_is_needed_is_added_and_the_rest_keeps_its_spelling() ->
     assert text.splitlines().count(comment) == 1
 
 
+def test_a_comment_above_an_entry_comes_with_it() -> None:
+    new = '{"mounts": [\n    "source=/a,target=/a",\n    // why\n    "source=/b,target=/b"\n]}'
+    text = merge(with_settings(mounts=["source=/c,target=/c"]), base=None, new=new, compose=False).text
+    lines = [line.strip(" ,") for line in text.splitlines()]
+    assert lines[lines.index('"source=/b,target=/b"') - 1] == "// why"
+    assert lines.count("// why") == 1
+
+
+def test_a_command_that_comes_takes_no_other_entrys_place() -> None:
+    mount, command = {"mounts": ["source=/a,target=/a"]}, {"initializeCommand": {"k3d": "make"}}
+    document = merged(with_settings(**mount), base=json.dumps(mount), new=json.dumps(command))
+    assert document == {"image": "debian", **command}
+
+
 @pytest.mark.parametrize("text", ["{}", FILE, snippet(), '{"runArgs": ["--network", "k3d-shop-dev"]}', "{ // x\n}"])
 @pytest.mark.parametrize("compose", [False, True])
 def test_a_second_merge_changes_nothing(text: str, compose: bool) -> None:
