@@ -145,10 +145,20 @@ def test_key_that_git_tracks_is_refused(root: Path, settings: Settings) -> None:
     assert ["Git tracks" in line for line in found(root, settings)] == [True]
 
 
-def test_key_that_git_would_take_is_refused(root: Path, settings: Settings) -> None:
-    (root / KEY).rename(root / "app-key")
-    write_dotenv(root, GITHUB_APP_PRIVATE_KEY_PATH="app-key")
-    assert ["does not ignore app-key" in line for line in found(root, settings)] == [True]
+@pytest.mark.parametrize("name", ["app-key", "Jo's key"])
+def test_key_that_git_would_take_is_refused_until_the_commands_have_been_run(
+    name: str, root: Path, settings: Settings
+) -> None:
+    (root / KEY).rename(root / name)
+    write_dotenv(root, GITHUB_APP_PRIVATE_KEY_PATH=f'"{name}"')
+    subprocess.run(["git", "-C", root, "add", "--all"], check=True)
+    ((what, remedy),) = problems(settings(), root)
+    assert what.startswith(f"Git tracks {name}")
+    subprocess.run(["sh", "-c", remedy.partition(", commit")[0]], cwd=root, check=True)
+    ((what, remedy),) = problems(settings(), root)
+    assert f"does not ignore {name}" in what
+    subprocess.run(["sh", "-c", remedy], cwd=root, check=True)
+    assert found(root, settings) == []
 
 
 def test_key_outside_the_repository_is_no_business_of_gits(root: Path, settings: Settings, tmp_path: Path) -> None:

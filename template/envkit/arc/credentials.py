@@ -187,10 +187,10 @@ def _ignored_by_git(path: Path, root: Path) -> Iterator[tuple[str, str]]:
     if _git(root, "ls-files", "--error-unmatch", "--", name):
         yield (
             f"Git tracks {name}, which holds credentials.",
-            f"git rm --cached {name}, commit, and make new credentials: the old ones are in the history.",
+            f"git rm --cached {quoted(Path(name))}, commit, and make new credentials: the old ones are in the history.",
         )
     elif not _git(root, "check-ignore", "--quiet", "--", name):
-        yield f"Git does not ignore {name}, which holds credentials.", f"echo '/{name}' >>.gitignore"
+        yield f"Git does not ignore {name}, which holds credentials.", f"echo {quoted(Path('/', name))} >>.gitignore"
 
 
 def _git(root: Path, *arguments: str) -> bool:
