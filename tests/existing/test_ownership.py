@@ -110,7 +110,7 @@ def test_only_what_was_not_there_gets_our_label() -> None:
     names = {item["metadata"]["name"] for item in ownership.namespaces_to_make(claims(), with_controller=True)}
     assert names == {"arc-runners", "arc-systems"}
     (made,) = ownership.namespaces_to_make(claims(namespaces={"arc-systems": {}}), with_controller=True)
-    assert made["metadata"]["labels"]["envkit.cluster"] == OWNER
+    assert made["metadata"]["labels"] == {"pod-security.kubernetes.io/enforce": "privileged", "envkit.cluster": OWNER}
     assert ownership.namespaces_to_make(claims(namespaces={"arc-runners": THEIRS}), with_controller=False) == []
     assert len(ownership.definitions_to_mark(claims())) == 4
     assert ownership.definitions_to_mark(claims(definitions={"autoscalingrunnersets.actions.github.com": {}})) == []

@@ -119,7 +119,7 @@ def problems(
     may_adopt = adopt or has_own_scale_set(resources, claims.owner)
     for item in foreign:
         place = f"{namespace(item)}/{name(item)}"
-        if len(foreign) > 1 or len(resources.deployments) > 1:
+        if len(resources.deployments) > 1:
             yield (
                 f"There are several controllers of runners: {place} is not this environment's.",
                 f"Ask its owners: kubectl --context '{kube.context}' get deployments -A -l {CONTROLLER_SELECTOR}",
