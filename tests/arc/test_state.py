@@ -110,6 +110,20 @@ def test_namesake_in_another_namespace_is_not_ours() -> None:
     assert state(pods=(listener,)).listener.pod == ""
 
 
+def test_a_runner_is_told_with_its_own_pods_node_and_trouble() -> None:
+    waiting = {"containerStatuses": [{"name": "runner", "state": {"waiting": {"reason": "ErrImagePull"}}}]}
+    ours, theirs = ({**pod("a", {}), "spec": {"nodeName": node}, "status": waiting} for node in ("node-1", "node-2"))
+    ours["metadata"] = {**ours["metadata"], "namespace": "arc-runners"}
+    (found,) = state(pods=(ours, theirs)).runners
+    assert (found.node, found.detail) == ("node-1", "runner: ErrImagePull")
+    (found,) = state(pods=(theirs,)).runners
+    assert (found.node, found.detail) == ("", "")
+
+
+def test_a_controller_without_a_pod_has_its_version_all_the_same() -> None:
+    assert state(pods=()).controller.version == "0.15.0"
+
+
 def test_all_well() -> None:
     found = state()
     assert found.ready
@@ -185,6 +199,7 @@ def test_parked_set_asks_for_a_new_image() -> None:
 def test_sets_of_earlier_names_are_known_by_their_label() -> None:
     found = state(scale_sets=(scale_set(), scale_set("old-name"), scale_set("foreign", owned=False)))
     assert found.others == ("old-name",)
+    assert assess(Resources(scale_sets=(scale_set("old-name"),)), SET).installed
 
 
 def test_what_others_have_installed_is_told_apart() -> None:
@@ -215,6 +230,7 @@ def test_a_container_that_failed_is_told_with_its_last_words() -> None:
     [
         ({"waiting": {"reason": "ErrImagePull", "message": "not found"}}, "main: ErrImagePull not found"),
         ({"waiting": {"reason": "ContainerCreating"}}, ""),
+        ({"waiting": {"reason": "PodInitializing"}}, ""),
         ({"terminated": {"exitCode": 137, "reason": "OOMKilled"}}, "main: OOMKilled, exit status 137"),
         ({"terminated": {"exitCode": 0}}, ""),
         ({"running": {}}, ""),

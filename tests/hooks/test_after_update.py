@@ -260,10 +260,13 @@ def test_dev_container_is_rebuilt_for_more_than_a_comment(repository: Path) -> N
 
 def test_version_of_a_moved_file_is_compared_with_that_of_the_old_one(repository: Path) -> None:
     (repository / ".mise.toml").write_text("[tools]\njust = '1'\n", encoding="utf-8")
+    (repository / "an old one").touch()
     commit_all(repository, "before")
+    (repository / "an old one").unlink()
     (repository / ".mise.toml").rename(repository / "mise.toml")
     report = after_update.report(repository)
     assert "  removed: .mise.toml, it is mise.toml now\n" in report
+    assert "  removed: an old one (it was: git show HEAD:./'an old one')\n" in report
     assert "bin/just install" not in report
 
 
@@ -299,8 +302,9 @@ def test_conflict_is_named_with_the_commands_that_finish_or_abort(environment: P
     assert "timeout: 500s" in file.read_text(encoding="utf-8")
 
 
-def test_rejected_hunks_are_conflicts_though_git_ignores_them(repository: Path) -> None:
-    (repository / ".gitignore").write_text("*.rej\n", encoding="utf-8")
+@pytest.mark.parametrize("ignored", ["*.rej\n", ""])
+def test_rejected_hunks_are_conflicts_also_where_git_ignores_them(ignored: str, repository: Path) -> None:
+    (repository / ".gitignore").write_text(ignored, encoding="utf-8")
     (repository / "k3d.yaml.rej").write_text("", encoding="utf-8")
     assert UpdatedFiles(repository).conflicts() == ["k3d.yaml.rej"]
 
