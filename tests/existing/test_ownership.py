@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 from arc.test_state import CONTROLLER, scale_set
 
+from envkit.arc.corporate import authorities_manifest, secret_manifests
+from envkit.arc.credentials import token_manifests
 from envkit.arc.kube import Kube, Resources
 from envkit.arc.settings import ArcSettings, read_arc_settings
+from envkit.corporate_network import CorporateNetwork, Proxies
 from envkit.existing import ownership
 from envkit.existing.cluster import ExistingCluster
 from envkit.existing.ownership import Claims
@@ -98,6 +101,57 @@ def test_namespace_of_others_keeps_its_level_of_security(settings: ArcSettings) 
     level = {"pod-security.kubernetes.io/enforce": "baseline"}
     assert "baseline" in told(settings, claims(namespaces={"arc-runners": level}), Resources())
     assert told(settings, claims(namespaces={"arc-runners": {}}), Resources()) == ""
+
+
+@pytest.mark.parametrize(
+    ("found", "where", "adopted"),
+    [
+        ((), "arc-systems", False),
+        ((controller(OURS),), "arc-systems", False),
+        ((controller(THEIRS, "ci"),), "ci", True),
+        ((controller(OURS), controller(THEIRS, "ci")), "arc-systems", False),
+        ((controller(THEIRS, "ci"), controller({}, "qa")), "arc-systems", False),
+    ],
+    ids=["none", "ours", "theirs", "both", "two-of-others"],
+)
+def test_controller_of_others_watches_over_our_runners_only_where_it_is_the_only_one(
+    found: tuple[dict[str, Any], ...], where: str, adopted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Kube, "get", lambda *_: found)
+    kube, foreign = ownership.kube_with_controller(KUBE, OWNER)
+    assert kube.controllers == where
+    assert foreign == (found[0] if adopted else None)
+
+
+def test_whatever_an_installation_makes_is_found_again(
+    settings: ArcSettings, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / ".env").write_text("GITHUB_TOKEN=ghp_x\n", encoding="utf-8")
+    (root / "github.pem").write_text("PEM", encoding="utf-8")
+    login = "http://me:secret@proxy.example.com:3128"
+    network = CorporateNetwork(http_proxy=login, https_proxy=login)
+    made = [
+        *settings.manifests,
+        *token_manifests("arc-runners", root),
+        *secret_manifests(Proxies(login, login), network, "arc-runners"),
+        *authorities_manifest(root / "github.pem", "arc-runners", root),
+    ]
+    things = {f"{item['kind']} {item['metadata']['name']}" for item in made}
+    assert len(things) == len(made) == 6
+
+    def run(_: Kube, *arguments: str) -> str:
+        return "".join(f"{thing} {OWNER} <none>\n" for thing in things) if "secrets,configmaps" in arguments else ""
+
+    monkeypatch.setattr(Kube, "run", run)
+    found = ownership.read_claims(KUBE, OWNER).objects
+    assert found == dict.fromkeys(things, OURS)
+
+
+def test_release_is_ours_where_its_scale_set_is() -> None:
+    resources = Resources(scale_sets=(set_of(OURS), set_of(THEIRS, "theirs")))
+    assert ownership.has_own(claims(), resources, "arc-runners", "shop-runners")
+    assert not ownership.has_own(claims(), resources, "arc-runners", "theirs")
+    assert not ownership.has_own(claims(), resources, "ci", "shop-runners")
 
 
 def test_adopted_controller_gives_version_and_account(settings: ArcSettings) -> None:
