@@ -82,10 +82,18 @@ def test_image_of_another_place_stays_as_it_is(cluster: ExistingCluster, root: P
 
 @pytest.mark.parametrize(
     ("output", "found"),
-    [("", True), ("no such manifest: x", False), ("manifest unknown", False), ("unauthorized: log in", None)],
+    [
+        ("", True),
+        ("no such manifest: x", False),
+        ("manifest unknown", False),
+        ("response status code 404: Not Found", False),
+        ("unauthorized: log in", None),
+        ('error getting credentials - err: exec: "docker-credential-x": executable file not found in $PATH', None),
+    ],
 )
+@pytest.mark.parametrize("tool", ["docker", "buildah"])
 def test_registry_is_asked_for_an_image_with_the_persons_login(
-    output: str, found: bool | None, monkeypatch: pytest.MonkeyPatch
+    tool: str, output: str, found: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[list[str]] = []
 
@@ -95,17 +103,21 @@ def test_registry_is_asked_for_an_image_with_the_persons_login(
             raise CommandFailedError("it failed", status=1, output=output)
         return "{}"
 
-    monkeypatch.setattr(repository, "find_tool", lambda name: name)
+    monkeypatch.setattr(repository, "find_tool", lambda name: name if name == tool else "")
     monkeypatch.setattr(repository, "capture", capture)
     images = Repository("localhost:5001/team", plain_http=True)
     if found is None:
         with pytest.raises(UserError) as caught:
             images.has("runner", "1")
-        assert "docker login localhost:5001" in caught.value.next_step
+        assert f"{tool} login localhost:5001" in caught.value.next_step
     else:
         assert images.has("runner", "1") is found
     assert images.inside("localhost:5001/team/runner:1") == "runner:1"
-    assert asked == [["docker", "manifest", "inspect", "--insecure", "localhost:5001/team/runner:1"]]
+    option, name = {
+        "docker": ("--insecure", "localhost:5001/team/runner:1"),
+        "buildah": ("--tls-verify=false", "docker://localhost:5001/team/runner:1"),
+    }[tool]
+    assert asked == [[tool, "manifest", "inspect", option, name]]
 
 
 def test_without_a_place_for_images_the_answer_is_named() -> None:

@@ -14,9 +14,10 @@ from envkit.process import capture, find_tool, stream
 
 _SECONDS = 60
 
-# What docker, buildah and registries say of an image that is not there; other refusals are the person's business.
+# What docker, buildah and registries say of an image that is not there; other refusals are the person's business, such
+# as a credential helper that is not there.
 _MISSING = re.compile(
-    r"no such manifest|manifest unknown|name unknown|not found|repository name not known", re.IGNORECASE
+    r"no such manifest|manifest unknown|name unknown|(?<!file )not found|repository name not known", re.IGNORECASE
 )
 
 
