@@ -13,7 +13,7 @@ import yaml
 from existing.conftest import CONTEXT
 
 from envkit.errors import UserError
-from envkit.existing import consent
+from envkit.existing import consent, kubeconfig
 from envkit.existing.cluster import ExistingCluster
 from envkit.existing.consent import confirm_context
 from envkit.existing.kubeconfig import write_kubeconfigs
@@ -74,6 +74,19 @@ def test_unknown_context_is_told_with_those_that_are_like_it(cluster: ExistingCl
     assert CONTEXT in caught.value.why
     assert "KUBE_CONTEXT" in caught.value.next_step
     assert not cluster.kubeconfig.exists()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"), [("team-prd", "It has: team-prod."), ("xyz", "It has: a, b, c."), ("", "It has none.")]
+)
+def test_of_many_contexts_those_that_are_like_it_are_told(
+    wanted: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["a", "b", "c", "d", "team-prod"] if wanted else []
+    monkeypatch.setattr(kubeconfig, "contexts", lambda: names)
+    with pytest.raises(UserError) as caught:
+        kubeconfig.one_context(wanted)
+    assert caught.value.why == told
 
 
 @pytest.mark.usefixtures("own")
