@@ -196,6 +196,12 @@ def test_a_password_changes_the_fingerprint_and_is_nowhere_in_it(tmp_path: Path)
     assert PASSWORD not in repr(one)
 
 
+def test_a_password_has_the_fingerprint_that_clusters_were_made_with(tmp_path: Path) -> None:
+    shop = read_environment(write_repo(tmp_path, dotenv="HTTPS_PROXY=http://me:secret@proxy.example.com:3128\n"))
+
+    assert shop.corporate.credentials == "e6b7f0758c9f3b9e"  # with another one each of them would have drifted
+
+
 def test_what_is_remembered_holds_no_password_and_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENVKIT_STATE_DIR", str(tmp_path / "state"))
     shop = _shop(tmp_path / "shop")
