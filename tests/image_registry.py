@@ -146,7 +146,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 return
             self.held.manifests[key] = self.held.manifests[f"{repository}@{digest_of(content)}"] = (kind, content)
             self._answer(201)
-        elif key in self.held.manifests:
+        # As registries do, which answer in an older form, or not at all, who does not say that it reads this one.
+        elif key in self.held.manifests and self.held.manifests[key][0] in self.headers.get("Accept", "").split(", "):
             kind, body = self.held.manifests[key]
             self._answer(200, {"Content-Type": kind, "Docker-Content-Digest": digest_of(body)}, body)
         else:

@@ -6,11 +6,12 @@ import base64
 import io
 import json
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from image_registry import ImageRegistry, digest_of
+from image_registry import MANIFEST, ImageRegistry, digest_of
 from loopback_server import serving
 
 from envkit import registry_api
@@ -44,6 +45,8 @@ def write_login(config: Path, host: str, login: str) -> None:
 def test_a_name_has_its_parts(name: str, parts: tuple[str, ...]) -> None:
     found = parse(name)
     assert (found.host, found.repository, found.tag, found.digest) == parts
+    assert parse(str(found)) == found
+    assert parse(found.name) == replace(found, digest="" if found.tag else found.digest)
 
 
 @pytest.mark.parametrize("name", ["", "a.b/x@sha256:1", "a.b/x:"])
@@ -157,7 +160,7 @@ def test_a_registry_that_never_says_that_it_has_an_upload_is_not_waited_for(monk
 
 
 def test_a_manifest_that_is_not_what_its_digest_says_is_refused(registry: ImageRegistry) -> None:
-    registry.manifests[f"app@{DIGEST}"] = ("x", b"{}")
+    registry.manifests[f"app@{DIGEST}"] = (MANIFEST, b"{}")
     with pytest.raises(RegistryError, match="sent another manifest"):
         Registries().manifest(parse(f"{registry.host}/app@{DIGEST}"))
 
@@ -185,6 +188,21 @@ def test_a_login_of_docker_goes_to_the_tokens_address_alone(registry: ImageRegis
     registry.requests.clear()
     Registries().digest(parse(f"{registry.host}/app:1"))
     assert {path.partition("?")[0] for _, path, sent in registry.requests if sent.startswith("Basic")} == {"/token"}
+
+
+@pytest.mark.parametrize(
+    "challenge", ["", "Negotiate", 'Basic realm="x"', "Bearer", 'Bearer realm="file:///etc/passwd",service="x"']
+)
+def test_a_registry_that_wants_what_docker_has_not_wants_a_login(challenge: str, docker_config: Path) -> None:
+    with pytest.raises(RegistryError, match=r"a\.b wants a login"):
+        registry_api._authorization("a.b", "repository:app:pull", challenge)
+    write_login(docker_config, "a.b", "me:secret")
+    if challenge.startswith("Basic"):
+        sent = registry_api._authorization("a.b", "repository:app:pull", challenge)
+        assert base64.b64decode(sent.removeprefix("Basic ")) == b"me:secret"
+    else:
+        with pytest.raises(RegistryError, match=r"a\.b wants a login"):
+            registry_api._authorization("a.b", "repository:app:pull", challenge)
 
 
 def test_a_store_to_which_a_registry_sends_on_gets_no_token(
