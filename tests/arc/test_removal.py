@@ -69,6 +69,16 @@ def test_cluster_without_runners_says_nothing(environment: Environment, monkeypa
     assert told(FakeKube(), environment, monkeypatch) == ""
 
 
+@pytest.mark.parametrize("running", [True, False])
+def test_environment_without_runners_is_not_asked(
+    running: bool, environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arc_removal, "has_runners", lambda: False)
+    kube = FakeKube((scale_set("a"),))
+    assert told(kube, environment, monkeypatch, running=running) == ""
+    assert kube.removed == []
+
+
 def test_refusal_is_explained_and_stops_nothing(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     line = refused("https://api.github.com/app/installations/2/access_tokens", "401 Unauthorized")
     text = told(FakeKube((scale_set("a"),), fails=True, lines=[line]), environment, monkeypatch)
@@ -91,6 +101,8 @@ def test_busy_runners_are_told_of_before_a_stop(environment: Environment, monkey
     warn_of_busy_runners(environment, said.append)
     assert ["with a job: 1" in line for line in said] == [True]
     kube.items = kube.items[1:]
+    warn_of_busy_runners(environment, said.append)
+    kube.away = True  # a stop goes on where the cluster cannot tell
     warn_of_busy_runners(environment, said.append)
     assert len(said) == 1
 

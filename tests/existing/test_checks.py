@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,39 @@ def test_defect_is_named_with_what_helps(kube: FakeKube, subject: str, told: str
     verdict, text = found(kube)[subject]
     assert verdict is Verdict.FAIL
     assert told in text
+
+
+def test_version_that_cannot_be_compared_is_only_told(found: Found) -> None:
+    verdict, text = found(FakeKube(version="next"))["Kubernetes"]
+    assert (verdict, "next" in text) == (Verdict.WARN, True)
+
+
+@pytest.mark.parametrize(
+    ("tools", "verdict", "told"),
+    [
+        ({"buildah", "docker"}, Verdict.OK, "buildah"),
+        ({"docker"}, Verdict.OK, "docker"),
+        (set(), Verdict.WARN, "just install"),
+    ],
+)
+def test_what_builds_images_is_told(
+    tools: set[str], verdict: Verdict, told: str, found: Found, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "find_tool", lambda name: name if name in tools else None)
+    assert (found(FakeKube())["Images"][0], told in found(FakeKube())["Images"][1]) == (verdict, True)
+
+
+def test_cluster_without_runners_needs_neither_their_version_nor_their_rights(
+    cluster: ExistingCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = replace(REACHED, hints=("They do not reach it.",))
+    monkeypatch.setattr(checks, "write_kubeconfigs", lambda _: written)
+    monkeypatch.setattr(checks, "kube_of", lambda _: FakeKube(version="v1.28.9", allowed=False))
+    monkeypatch.setattr(checks, "has_runners", lambda: False)
+    result = {check.subject: check for check in check_cluster(cluster)}
+    assert result["Kubernetes"].verdict is Verdict.OK
+    assert "Permissions" not in result
+    assert (result["Dev container"].verdict, result["Dev container"].detail) == (Verdict.WARN, written.hints[0])
 
 
 def test_controller_of_others_is_told_beforehand(found: Found, monkeypatch: pytest.MonkeyPatch) -> None:

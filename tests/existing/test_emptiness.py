@@ -79,6 +79,8 @@ def test_what_a_removal_has_just_left_does_not_keep_it(machine: Machine) -> None
         "CiliumEndpoint   arc-gha-rs-controller-5f6b4755db-xkwtl   <none>   <none>   Pod\n"
         "Secret   shop-runners-7dd9b9b8-listener   <none>   <none>   AutoscalingListener\n"
         f"Role   shop-runners-7dd9b9b8-listener   {OWNER}   <none>   <none>\n"
+        f"Secret   arc-github   <none>   {NOW}   <none>\n"
+        "Secret   shop-runners-7kxrt-runner-qqz4x   <none>   <none>   EphemeralRunner\n"
         f"EphemeralRunner   shop-runners-7kxrt-runner-qqz4x   <none>   {NOW}   EphemeralRunnerSet\n",
     )
 
