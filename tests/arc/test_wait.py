@@ -14,7 +14,7 @@ from arc.test_state import CONTROLLER, IMAGE, NOW, SET, runner, scale_set, whole
 
 from envkit.arc import wait as arc_wait
 from envkit.arc.kube import Resources
-from envkit.arc.wait import wait_until_ready
+from envkit.arc.wait import ScaleSetLostError, wait_until_ready
 from envkit.errors import CommandFailedError, UserError
 
 ASKS = 'level=INFO msg="Getting next message" component=listener lastMessageID=0'
@@ -155,6 +155,15 @@ def test_refusal_ends_the_wait_within_seconds(clock: Clock) -> None:
     assert TOKENS in error.value.why
     assert clock.now < 10
     assert kube.asked[0]["since"] == "2026-11-24T12:00:00Z"
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_only_a_scale_set_that_github_has_lost_may_be_made_anew(lost: bool, clock: Clock) -> None:
+    refusal = refused(TOKENS, "401 Unauthorized")
+    line = refusal.replace("401 Unauthorized", "404 RunnerScaleSetNotFoundException") if lost else refusal
+    with pytest.raises(UserError, match="do not come together") as error:
+        wait(FakeKube(clock, {0: unregistered}, {0: [line]}))
+    assert isinstance(error.value, ScaleSetLostError) is lost
 
 
 def test_refusal_from_before_a_corrected_secret_was_read_does_no_harm(clock: Clock) -> None:
