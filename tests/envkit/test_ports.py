@@ -107,7 +107,7 @@ def test_a_udp_port_is_not_tried_by_connecting(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("address", "own"),
-    [("127.0.0.1", True), ("0.0.0.0", True), ("192.0.2.1", False), ("::1", True), ("2001:db8::1", False)],
+    [("127.0.0.1", True), ("0.0.0.0", True), ("192.0.2.1", False), ("2001:db8::1", False)],
 )
 def test_an_address_of_another_machine_is_told_from_an_own_one(address: str, own: bool) -> None:
     if ":" in address and not socket.has_dualstack_ipv6():
@@ -151,11 +151,11 @@ def test_a_program_that_is_only_connected_from_there_does_not_hold_a_port(
         return SimpleNamespace(status=status, laddr=SimpleNamespace(port=5050), pid=pid)
 
     machine.add("docker", "exit 0")
-    found = [connection(psutil.CONN_ESTABLISHED, os.getpid())] if connected else []
-    found += [connection(psutil.CONN_LISTEN, None), connection(psutil.CONN_LISTEN, os.getppid())]
+    found = [connection(psutil.CONN_ESTABLISHED, 1)] if connected else []
+    found += [connection(psutil.CONN_LISTEN, None), connection(psutil.CONN_LISTEN, os.getpid())]
     monkeypatch.setattr(psutil, "net_connections", lambda **_: found)
 
-    assert f"(process {os.getppid()})" in owner_of(5050)
+    assert f"(process {os.getpid()})" in owner_of(5050)
 
 
 def test_a_process_that_has_just_ended_is_no_error(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
