@@ -8,11 +8,15 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 from image_registry import CHART_LAYER, ImageRegistry, digest_of
+from samples import sample_environment
 
+from envkit import image_moves
 from envkit.errors import UserError
 from envkit.image_archive import Writer, open_archive
-from envkit.image_list import Needed
+from envkit.image_list import Needed, Needs
+from envkit.mirrors import Mirrors
 from envkit.registry_api import Registries, RegistryError, parse
 
 
@@ -146,3 +150,64 @@ def test_a_registry_that_sends_something_else_leaves_no_file(
     with refusal, Writer(tmp_path / "all.tar", Registries()) as writer:
         writer.add(needed(registry, "app:1"), ignore)
     assert list(tmp_path.iterdir()) == []
+
+
+# -- where its content goes ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """What is remembered of k3s, where this environment names no mirrors."""
+    found: dict[str, list[str]] = {}
+    monkeypatch.setattr(image_moves, "keep_k3s_list", found.__setitem__)
+    monkeypatch.setattr(image_moves, "read_mirrors", Mirrors)
+    return found
+
+
+def test_a_mirror_gets_everything_and_the_answers_that_lead_there_are_told(
+    saved: Path, other_registry: ImageRegistry, kept: dict[str, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = other_registry.host
+    assert image_moves.push(saved, f"{host}/all", plain_http=True) == 0
+    assert {"all/docker.io/team/app:1", "all/ghcr.io/charts/app:0.1.0"} <= other_registry.manifests.keys()
+    assert yaml.safe_load(capsys.readouterr().out.partition("\n\n")[2]) == {
+        "image_mirrors": {name: f"{host}/all/{name}" for name in ("docker.io", "ghcr.io")},
+        "image_mirrors_plain_http": [host],
+    }
+    assert kept == {"v1.36.4+k3s1": ["docker.io/a:1"]}
+
+
+@pytest.mark.usefixtures("kept")
+def test_mirrors_that_the_environment_names_get_what_is_theirs(
+    saved: Path, other_registry: ImageRegistry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match=r"names no mirror for docker\.io, ghcr\.io"):
+        image_moves.push(saved, "", plain_http=False)
+    host = other_registry.host
+    mirrors = Mirrors({"docker.io": f"{host}/hub", "ghcr.io": f"{host}/github"}, frozenset({host}))
+    monkeypatch.setattr(image_moves, "read_mirrors", lambda: mirrors)
+    assert image_moves.push(saved, "", plain_http=False) == 0
+    assert {"hub/team/app:1", "github/charts/app:0.1.0"} <= other_registry.manifests.keys()
+    assert "image_mirrors" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("kept")
+def test_docker_and_a_folder_get_what_is_theirs(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[list[str]] = []
+
+    def docker(*arguments: str, **_: object) -> str:
+        if arguments[0] == "load":
+            with tarfile.open(arguments[-1]) as tar:
+                loaded.extend(entry["RepoTags"] for entry in json.loads(content_of(tar, "manifest.json")))
+        return "arm64\n"
+
+    mirrored = Needed("image", "test", "docker.io/team/app:1", "mirror.example.com/hub/team/app:1")
+    monkeypatch.setattr(image_moves, "docker", docker)
+    monkeypatch.setattr(image_moves, "needs_of", lambda _: Needs((mirrored,), None))
+    monkeypatch.setattr(image_moves, "CHARTS", tmp_path / "tools" / "charts")
+    for _ in range(2):
+        assert image_moves.load(saved, sample_environment(tmp_path / "shop")) == 0
+    assert loaded == [["docker.io/team/app:1", "mirror.example.com/hub/team/app:1"]] * 2
+    assert [(file.name, file.read_bytes()) for file in image_moves.CHARTS.iterdir()] == [
+        ("app-0.1.0.tgz", b"packed chart")
+    ]
