@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,25 @@ def test_docker_and_a_folder_get_what_is_theirs(saved: Path, tmp_path: Path, mon
     assert [(file.name, file.read_bytes()) for file in image_moves.CHARTS.iterdir()] == [
         ("app-0.1.0.tgz", b"packed chart")
     ]
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.usefixtures("kept")
+def test_only_what_the_environments_own_registry_lacks_may_be_left_out(
+    registry: ImageRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    registry.put_image("team/app", "1", b"layer")
+    there, missing = needed(registry, "team/app:1"), replace(needed(registry, "team/runner:1"), own=own)
+    monkeypatch.setattr(image_moves, "needs_of", lambda _: Needs((there, missing), None))
+    monkeypatch.setattr(image_moves, "k3s_images", lambda _: ["docker.io/a:1"])
+    path, shop = tmp_path / "all.tar", sample_environment(tmp_path / "shop")
+    if own:
+        assert image_moves.save(path, shop) == 0
+        with open_archive(path) as archive:
+            assert [item.published for item in archive.items] == ["docker.io/team/app:1"]
+            assert list(archive.k3s_lists.values()) == [["docker.io/a:1"]]
+    else:
+        with pytest.raises(UserError, match="1 of 2 cannot be fetched") as caught:
+            image_moves.save(path, shop)
+        assert missing.name in caught.value.why
+        assert not path.exists()
