@@ -173,7 +173,7 @@ def inspect(kind: str, *names: str) -> list[dict[str, Any]]:
         try:
             found += json.loads(docker(kind, "inspect", name))
         except CommandFailedError as error:
-            if "no such" not in error.output.lower() and "not found" not in error.output.lower():
+            if not _is_missing(error):
                 raise
     return found
 
@@ -185,30 +185,36 @@ def remove_containers(names: Iterable[str]) -> None:
 
 
 def read_file(container: str, path: str) -> bytes | None:
-    """A file in a container, running or not; None where it is not there."""
-    import io
-    import tarfile
-
-    done = _copy(f"{container}:{path}", "-")
-    if done.returncode:
-        return None
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-        member = archive.next()
-        content = archive.extractfile(member) if member else None
-        return content.read() if content else None
+    """A file in a container, running or not; None where it is not there. Raises as `docker`."""
+    files = _archived(container, path)
+    return files[0] if files else None
 
 
 def read_folder(container: str, path: str) -> list[bytes]:
-    """The content of every file in a folder of a container, running or not; empty where the folder is not there."""
+    """The content of every file in a folder of a container, running or not; empty where the folder is not there.
+
+    Raises as `docker`.
+    """
+    return [content for content in _archived(container, path) if content is not None]
+
+
+def _archived(container: str, path: str) -> list[bytes | None]:
+    """What is at a path, each file with its content and the folders between them; nothing where nothing is there.
+
+    That Docker fails to look is an error: what a cluster or a volume holds must not count as missing because of it.
+    """
     import io
     import tarfile
 
     done = _copy(f"{container}:{path}", "-")
     if done.returncode:
-        return []
+        error = _explained(_not_copied(f"{path} cannot be read from the container {container}.", done), "cp")
+        if isinstance(error, CommandFailedError) and _is_missing(error):
+            return []
+        raise error
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         files = [archive.extractfile(member) for member in archive]
-        return [file.read() for file in files if file]
+        return [file.read() if file else None for file in files]
 
 
 def write_file(container: str, path: str, content: bytes, mode: int = 0o644, *, below: str = "") -> None:
@@ -232,12 +238,7 @@ def write_file(container: str, path: str, content: bytes, mode: int = 0o644, *, 
         archive.addfile(member, io.BytesIO(content))
     done = _copy("-", f"{container}:{folder}", buffer.getvalue())
     if done.returncode:
-        raise CommandFailedError(
-            f"{path} cannot be written into the container {container}.",
-            status=done.returncode,
-            output=done.stderr.decode(errors="replace").strip(),
-            next_step=f"{just_command()} doctor",
-        )
+        raise _not_copied(f"{path} cannot be written into the container {container}.", done)
 
 
 def _copy(source: str, target: str, archive: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -249,6 +250,16 @@ def _copy(source: str, target: str, archive: bytes = b"") -> subprocess.Complete
     except subprocess.TimeoutExpired as error:
         what = f"`docker cp {source} {target}` did not end within {TIMEOUT * 2:.0f} s."
         raise _explained(CommandFailedError(what, status=TIMED_OUT, output=""), "cp") from error
+
+
+def _not_copied(what: str, done: subprocess.CompletedProcess[bytes]) -> CommandFailedError:
+    output = done.stderr.decode(errors="replace").strip()
+    return CommandFailedError(what, status=done.returncode, output=output, next_step=f"{just_command()} doctor")
+
+
+def _is_missing(error: CommandFailedError) -> bool:
+    """Whether Docker says that an object, or a file in one, is not there."""
+    return any(words in error.output.lower() for words in ("no such", "not found", "could not find"))
 
 
 def _explained(error: CommandFailedError, verb: str) -> UserError:

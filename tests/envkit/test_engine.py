@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from envkit.engine import (
     inspect,
     k3d_containers,
     read_file,
+    read_folder,
     remove_containers,
     write_file,
 )
@@ -391,6 +393,42 @@ def test_a_file_comes_back_as_it_was_written(files: Path) -> None:
     assert (files / "etc/made").stat().st_mode & 0o777 == 0o640
     assert read_file("node", "/etc/none") is None
     assert read_file("node", "/etc") is None
+
+
+@pytest.mark.parametrize("read", [read_file, read_folder])
+def test_a_file_that_docker_fails_to_read_does_not_count_as_missing(
+    machine: Machine, read: Callable[[str, str], object]
+) -> None:
+    machine.add("docker", "echo 'Error response from daemon: mkdir /mnt: no space left on device' >&2; exit 1")
+
+    with pytest.raises(CommandFailedError, match="/etc/made cannot be read from the container node") as caught:
+        read("node", "/etc/made")
+
+    assert "no space left on device" in caught.value.why
+
+
+def test_a_file_of_an_engine_that_went_away_does_not_count_as_missing(machine: Machine) -> None:
+    message = "failed to connect to the docker API: dial unix: no such file or directory"
+    machine.add("docker", f"echo '{message}' >&2; exit 1")
+
+    with pytest.raises(UserError, match="Docker is not reachable"):
+        read_file("node", "/etc/made")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Error response from daemon: Could not find the file /etc/none in container node",
+        "Error: No such container:path: node:/etc/none",
+        "Error response from daemon: No such container: node",
+        'Error: "/etc/none" could not be found on container node: no such file or directory',
+    ],
+)
+def test_what_is_not_in_a_container_is_missing_in_the_words_of_every_engine(machine: Machine, message: str) -> None:
+    machine.add("docker", f"echo '{message}' >&2; exit 1")
+
+    assert read_file("node", "/etc/none") is None
+    assert read_folder("node", "/etc/none") == []
 
 
 def test_a_file_that_cannot_be_written_is_named(files: Path) -> None:

@@ -29,7 +29,9 @@ def volume(machine: Machine) -> Path:
 "volume inspect") [ "$3" = gone ] && {{ echo "no such volume" >&2; exit 1; }}; echo '[{{}}]';;
 "create --pull=never") case "$*" in *k3s*) echo made;; *) echo "No such image" >&2; exit 1;; esac;;
 "cp -") exec tar -x -C {folder}/${{3#*:}};;
-cp\\ *) [ -d {folder}/${{2#*:}} ] || exit 1; cd {folder}/${{2#*:}}/.. && exec tar -c ${{2##*/}};;
+cp\\ *)
+  [ -d {folder}/${{2#*:}} ] || {{ echo "Could not find the file" >&2; exit 1; }}
+  cd {folder}/${{2#*:}}/.. && exec tar -c ${{2##*/}};;
 esac""",
     )
     return folder
@@ -103,6 +105,22 @@ def test_without_any_image_the_volume_stays_and_a_person_decides(machine: Machin
         withdraw(shop, None, machine.folder / "shop")
 
     assert caught.value.next_step.startswith("docker volume rm k3d-shop-registry")
+
+
+def test_a_volume_that_cannot_be_looked_into_is_not_given_up(
+    machine: Machine, shop: Environment, registry: Container
+) -> None:
+    machine.add(
+        "docker",
+        """case "$1 $2" in
+"volume inspect") echo '[{}]';;
+"cp -") exec cat >/dev/null;;
+*) echo 'Error response from daemon: input/output error' >&2; exit 1;;
+esac""",
+    )
+
+    with pytest.raises(UserError, match="cannot be read from the container"):
+        withdraw(shop, registry, machine.folder / "shop")
 
 
 def test_where_there_is_no_volume_nobody_uses_it(machine: Machine, shop: Environment) -> None:
