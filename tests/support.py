@@ -89,3 +89,15 @@ def refuse_to_read(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
             return original(path, *arguments, **options)
 
         monkeypatch.setattr(Path, name, refused)
+
+
+def refuse_to_look(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    """Makes a file one of a folder that is closed, for root as well, whom permissions do not stop."""
+    original = Path.stat
+
+    def refused(path: Path, **options: Any) -> os.stat_result:
+        if path == file:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return original(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refused)

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from envkit.engine import Container
+from envkit.paths import is_environment
 
 _PURPOSES = {("loadbalancer", 80): "HTTP", ("loadbalancer", 443): "HTTPS", ("loadbalancer", 6443): "Kubernetes API"}
 _REGISTRY = "image registry"
@@ -67,10 +68,7 @@ class Neighbour:
     @property
     def is_there(self) -> bool:
         """Whether its repository still lies where it was when it created the cluster."""
-        try:
-            return bool(self.root) and (Path(self.root) / "k3d.yaml").exists()
-        except OSError:  # in a folder of somebody else's
-            return True
+        return bool(self.root) and is_environment(Path(self.root))
 
 
 def neighbours(containers: Iterable[Container]) -> list[Neighbour]:

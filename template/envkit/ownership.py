@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from envkit.engine import Container
 from envkit.environment import Environment
 from envkit.errors import UserError
-from envkit.paths import ROOT
+from envkit.paths import ROOT, is_environment
 
 
 class Clash(NamedTuple):
@@ -30,7 +30,7 @@ def clashes(
     """
     found = []
     others = {Path(unquote(node.root)) for node in nodes if node.root} - {root}
-    for other in sorted(path for path in others if (path / "k3d.yaml").exists()):
+    for other in sorted(filter(is_environment, others)):
         detail = f"the cluster {environment.cluster} belongs to the environment in {other}"
         fix = f"Work in {other}, or give this one another name: metadata.name in k3d.yaml"
         found.append(Clash("Cluster name", detail, fix))

@@ -27,6 +27,18 @@ def path_of_argument(text: str) -> Path:
     return Path(os.path.realpath(Path(os.environ.get("ENVKIT_CALLED_FROM", ""), text)))
 
 
+def is_environment(folder: Path) -> bool:
+    """Whether an environment is in a folder, and so has not moved away; yes as well where others may not look."""
+    try:
+        # Unlike `exists`, which lets this error through, or from Python 3.14 on takes the file for missing.
+        (folder / "k3d.yaml").stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # a folder of somebody else's
+        return True
+    return True
+
+
 def state_dir() -> Path:
     """The per-user folder for locks and remembered facts; made if it is missing.
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from samples import LOAD_BALANCER, REGISTRY, SERVER, changed, healthy, sample_container, sample_environment, write_repo
+from support import refuse_to_look
 
 from envkit import port_list, preflight
 from envkit.engine import Container, Published
@@ -94,6 +95,14 @@ def test_a_repository_that_is_gone_or_unreadable_has_no_project(tmp_path: Path, 
 
     gone = neighbours([replace(c, root="/none" if c.root else "") for c in containers])[0]
     assert (gone.project, gone.is_there, gone.title) == ("", False, "an environment (cluster shop, running)")
+
+
+def test_an_environment_in_a_closed_folder_is_there(
+    tmp_path: Path, containers: list[Container], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_to_look(monkeypatch, tmp_path / "shop" / "k3d.yaml")
+
+    assert neighbours(containers)[0].is_there
 
 
 def test_the_owner_of_each_port_is_told_with_the_line_that_moves_it(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from fake_tools import Machine
 from samples import AGENTS, K3D_YAML, LOAD_BALANCER, REGISTRY, SERVER, changed, healthy, sample_environment, without
+from support import refuse_to_look
 
 from envkit import preflight
 from envkit.engine import Published
@@ -165,6 +166,18 @@ def test_a_cluster_of_another_repository_would_stop_create(machine: Machine, sho
 
     assert (other.subject, other.verdict, own.verdict) == ("Cluster name", Verdict.FAIL, Verdict.OK)
     assert str(tmp_path / "shop") in other.detail
+
+
+def test_a_cluster_of_somebody_whose_folder_is_closed_is_theirs(
+    shop: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_to_look(monkeypatch, tmp_path / "theirs" / "k3d.yaml")
+    observation = changed(healthy(shop), SERVER, root=str(tmp_path / "theirs"))
+
+    (check,) = preflight.check_names(shop, observation, root=tmp_path / "here")
+
+    assert check.verdict is Verdict.FAIL
+    assert f"belongs to the environment in {tmp_path / 'theirs'}" in check.detail
 
 
 def test_a_registry_of_another_cluster_would_stop_create(machine: Machine, shop: Environment) -> None:
