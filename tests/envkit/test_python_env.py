@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +17,7 @@ from pathlib import Path
 from shutil import copy2, rmtree
 
 import pytest
-from support import ROOT
+from support import ROOT, wait_for
 
 LED = ("PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX", "PIP_TRUSTED_HOST", "UV_PYTHON_INSTALL_MIRROR")
 
@@ -167,6 +170,48 @@ def test_a_lock_that_cannot_be_made_is_an_error(repository: Repository) -> None:
 
     assert said.returncode == 1
     assert f"cannot be made. Look at: ls -ld '{repository.root / 'none'}'" in said.stderr
+
+
+def test_ctrl_c_leaves_nothing_that_goes_on_writing_packages(repository: Repository) -> None:
+    repository.add_uv()
+    number = repository.root / "number"
+    (repository.root / "path" / "uv").write_text(f'#!/bin/sh\necho $$ >"{number}"\nexec sleep 30\n', encoding="utf-8")
+    terminal, end = pty.openpty()
+    command = [str(repository.root / name) for name in ("bin/python-env", ".venv", "requirements.txt")]
+
+    with subprocess.Popen(
+        command,
+        env=repository.variables,
+        stdin=end,
+        stderr=end,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - there are no threads
+    ) as process:
+        wait_for(number)
+        while not number.read_text(encoding="utf-8"):
+            time.sleep(0.01)
+        os.write(terminal, b"\x03")
+        assert process.wait(10) == 130
+    os.close(terminal)
+    os.close(end)
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(number.read_text(encoding="utf-8")), 0)
+    assert not (repository.root / ".venv.lock").exists()
+
+
+def test_on_a_terminal_the_seconds_are_counted_and_taken_away_again(repository: Repository) -> None:
+    repository.add_uv()
+    terminal, end = pty.openpty()
+    command = [str(repository.root / name) for name in ("bin/python-env", ".venv", "requirements.txt")]
+
+    assert subprocess.run(command, env=repository.variables, stderr=end, check=False, timeout=30).returncode == 0
+    os.close(end)
+
+    said = os.read(terminal, 4096).decode()
+    os.close(terminal)
+    assert said.startswith("\rPreparing Python packages ... 0 s ")
+    assert said.endswith("\r\x1b[K")
 
 
 def test_the_index_that_did_not_serve_is_named(repository: Repository) -> None:
