@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-import io
 import itertools
 import re
 import tomllib
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from dotenv.parser import parse_stream
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 
@@ -30,6 +28,7 @@ from envkit.corporate_network import (
     read_corporate_network,
     read_own_ca_bundle,
 )
+from envkit.dotenv_file import read_dotenv
 from envkit.environment import (
     ALL_INTERFACES,
     HASH_LABEL,
@@ -42,7 +41,7 @@ from envkit.environment import (
     with_host_port,
 )
 from envkit.errors import UserError
-from envkit.overlay import is_set_in, local_file, merged, read_overlay
+from envkit.overlay import YAML_ERRORS, is_set_in, local_file, merged, read_overlay
 from envkit.paths import ROOT
 from envkit.process import redact
 from envkit.wording import quoted
@@ -189,7 +188,7 @@ def read_environment(root: Path = ROOT) -> Environment:
     document, local = _read_k3d_yaml(path), read_overlay(local_file(path))
     _refuse_unknown(local, local_file(path))
     document = _laid_over(document, local, local_file(path))
-    dotenv = _dotenv_values(root / ".env")
+    dotenv = read_dotenv(root / ".env")
     overrides = _overrides(dotenv, root / ".env")
     effective = _apply(overrides, document)
     settings = _read_settings(root / "environment.toml")
@@ -261,7 +260,7 @@ def _laid_over(document: dict[str, Any], local: dict[str, Any], path: Path) -> d
         return result
     try:
         over = yaml.safe_load(own)
-    except (yaml.YAMLError, ValueError) as error:
+    except YAML_ERRORS as error:
         raise UserError(
             f"{path} is not a configuration of k3d.",
             f"{_REGISTRIES} is not valid YAML: {error}",
@@ -284,7 +283,7 @@ def _mapping_in(text: object) -> dict[str, Any] | None:
         return None
     try:
         document = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):  # PyYAML lets the ValueError of a date like 2026-02-31 through
+    except YAML_ERRORS:
         return None
     return document if isinstance(document, dict) else None
 
@@ -298,7 +297,7 @@ def _read_k3d_yaml(path: Path) -> dict[str, Any]:
         ) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read.", str(error), f"ls -l {quoted(path)}") from error
-    except (yaml.YAMLError, ValueError) as error:  # PyYAML lets the ValueError of a date like 2026-02-31 through
+    except YAML_ERRORS as error:
         raise UserError(
             f"{path} is not valid YAML.", str(error), f"Correct it, or: git -C {quoted(path.parent)} diff {path.name}"
         ) from error
@@ -323,25 +322,6 @@ def _overrides(values: dict[str, str], path: Path) -> Overrides:
         return Overrides.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{path} has a value that is not allowed.", _problems(error), f"Correct {path}.") from error
-
-
-def _dotenv_values(path: Path) -> dict[str, str]:
-    """The lines that set something, as they stand: no variable of the process is put into them."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read.", str(error), f"ls -l {quoted(path)}") from error
-    values = {}
-    for binding in parse_stream(io.StringIO(text)):
-        original = binding.original
-        if binding.error:
-            line = original.line + len(original.string) - len(original.string.lstrip("\n"))
-            raise UserError(f"{path} has a line that is not NAME=value.", f"It is line {line}.", f"Correct {path}.")
-        if binding.key and (value := (binding.value or "").strip()):
-            values[binding.key] = value
-    return values
 
 
 def _own_addresses(config: _K3dConfig) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 from envkit.errors import UserError
-from envkit.paths import ROOT, state_dir
+from envkit.paths import ROOT, file_named, state_dir
 
 if TYPE_CHECKING:
     from envkit.ca_bundle import CaBundle
@@ -226,17 +226,8 @@ def ca_bundle_file(values: Mapping[str, str], root: Path = ROOT) -> Path | None:
     from envkit.ca_bundle import TEAM_FILE
 
     if chosen := values.get("CA_BUNDLE"):
-        return root / _without_tilde(chosen)
+        return root / file_named(chosen, "CA_BUNDLE in .env")
     return root / TEAM_FILE if (root / TEAM_FILE).exists() else None
-
-
-def _without_tilde(name: str) -> Path:
-    why = "A zero byte is in it."
-    if "\0" not in name:
-        with suppress(RuntimeError):
-            return Path(name).expanduser()
-        why = f"There is no user with the home folder {name.partition('/')[0]}."
-    raise UserError(f"CA_BUNDLE in .env is the name of no file: {name!r}.", why, "Correct CA_BUNDLE in .env.")
 
 
 def own_ca_bundle_file(root: Path = ROOT) -> Path | None:

@@ -15,6 +15,10 @@ import yaml
 from envkit.errors import UserError
 from envkit.wording import quoted
 
+YAML_ERRORS = (yaml.YAMLError, ValueError)
+"""What a file gives that is not YAML. PyYAML lets the ValueError of a date like 2026-02-31 through, and bytes that are
+not UTF-8 give one as well."""
+
 
 def local_file(path: Path) -> Path:
     """The team's own file beside one of the template: `k3d.local.yaml` beside `k3d.yaml`."""
@@ -34,8 +38,7 @@ def read_overlay(path: Path) -> dict[str, Any]:
         return {}
     except OSError as error:
         raise UserError(f"{path} cannot be read.", str(error.strerror or error), f"ls -l {quoted(path)}") from error
-    # PyYAML lets the ValueError of a date like 2026-02-31 through; bytes that are not UTF-8 give one as well.
-    except (yaml.YAMLError, ValueError) as error:
+    except YAML_ERRORS as error:
         raise UserError(f"{path} is not valid YAML.", str(error), f"Correct {path}.") from error
     if document is None:
         return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from envkit.errors import UserError
@@ -25,6 +26,23 @@ def path_of_argument(text: str) -> Path:
     just starts every recipe in the repository's root; a recipe that takes a file sets `ENVKIT_CALLED_FROM` besides.
     """
     return Path(os.path.realpath(Path(os.environ.get("ENVKIT_CALLED_FROM", ""), text)))
+
+
+def file_named(name: str, setting: str) -> Path:
+    """The path that a setting names, with the home folder in place of `~`.
+
+    Args:
+        name: What the setting says.
+        setting: Where it stands, for the error.
+
+    Raises UserError where that can be the name of no file.
+    """
+    why = "A zero byte is in it."
+    if "\0" not in name:
+        with suppress(RuntimeError):
+            return Path(name).expanduser()
+        why = f"There is no user with the home folder {name.partition('/')[0]}."
+    raise UserError(f"{setting} is the name of no file: {name!r}.", why, f"Correct {setting}.")
 
 
 def is_environment(folder: Path) -> bool:

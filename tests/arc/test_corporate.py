@@ -12,10 +12,12 @@ import yaml
 from arc.conftest import Settings, write_dotenv
 from certificates import new_authority
 from proxies import PASSWORD, PROXY
+from support import refuse_to_read
 
 from envkit.arc.corporate import secret_manifests
 from envkit.config import read_environment
 from envkit.corporate_network import CA_PATH_IN_NODES, read_own_proxies
+from envkit.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("no_proxy_of_this_machine")
 
@@ -72,6 +74,27 @@ def test_a_githubs_own_authority_stands_beside_the_companys(root: Path, settings
     write_dotenv(root, GITHUB_CA_FILE="github.crt")
 
     assert settings().manifests[-1]["data"] == {"ca.crt": own.pem + company.pem}
+
+
+def test_a_githubs_own_authority_that_is_no_text_is_told_with_what_makes_it_one(root: Path, settings: Settings) -> None:
+    (root / "ghes.cer").write_bytes(b"\x30\x82\xff")
+    write_dotenv(root, GITHUB_CA_FILE="ghes.cer")
+
+    with pytest.raises(UserError, match=r"ghes\.cer holds no certificate in the PEM format") as caught:
+        settings()
+
+    assert caught.value.next_step.startswith(f"openssl x509 -inform der -in {root}/ghes.cer")
+
+
+def test_a_githubs_own_authority_that_may_not_be_read_is_told(
+    root: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "ghes.pem").touch()
+    write_dotenv(root, GITHUB_CA_FILE="ghes.pem")
+    refuse_to_read(monkeypatch, root / "ghes.pem")
+
+    with pytest.raises(UserError, match=r"ghes\.pem cannot be read"):
+        settings()
 
 
 def test_a_proxy_holds_for_arc_runner_and_buildkit_and_its_password_for_secrets_alone(

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from envkit.arc.credentials import app_token, problems, token_manifests
 from envkit.arc.preflight import refusal
 from envkit.arc.settings import read_token
+from envkit.errors import UserError
 
 KEY = ".github-app-private-key.pem"
 
@@ -214,6 +215,13 @@ def test_cluster_gets_the_token_that_is_checked(lines: str, token: str, root: Pa
     assert read_token(root) == token
     made = [base64.b64decode(item["data"]["github_token"]).decode() for item in token_manifests("arc-runners", root)]
     assert made == ([token] if token else [])
+
+
+def test_a_dotenv_that_is_no_text_is_told(root: Path) -> None:
+    (root / ".env").write_bytes(b"GITHUB_TOKEN=\xff\n")
+
+    with pytest.raises(UserError, match=r"\.env cannot be read"):
+        read_token(root)
 
 
 def test_playbooks_get_the_secret_with_the_token_last_and_nobody_else_sees_it(root: Path) -> None:

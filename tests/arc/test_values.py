@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,23 @@ def test_own_values_are_laid_over_those_of_the_template(root: Path, settings: Se
 def test_own_name_of_the_team_is_the_runners_name(root: Path) -> None:
     (root / "helm" / "arc-runners.local.yaml").write_text("runnerScaleSetName: ours\n")
     assert arc_settings.runner_name(root) == "ours"
+
+
+@pytest.mark.parametrize("name", ["arc-runners.yaml", "arc-runners.local.yaml"])
+def test_a_date_that_is_none_is_told_with_its_file(name: str, root: Path, settings: Settings) -> None:
+    with (root / "helm" / name).open("a", encoding="utf-8") as file:
+        file.write("since: 2026-02-31\n")
+
+    with pytest.raises(UserError, match=rf"{re.escape(name)} is not valid YAML"):
+        settings()
+
+
+@pytest.mark.parametrize("key", ["GITHUB_APP_PRIVATE_KEY_PATH", "GITHUB_CA_FILE"])
+def test_a_home_folder_of_nobody_is_told_with_its_line(key: str, root: Path, settings: Settings) -> None:
+    write_dotenv(root, **{key: "~nosuchuser/x.pem"})
+
+    with pytest.raises(UserError, match=rf"{key} in \.env is the name of no file: '~nosuchuser/x\.pem'"):
+        settings()
 
 
 def test_wrong_own_value_is_named_with_its_file(root: Path, settings: Settings) -> None:

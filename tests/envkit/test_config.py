@@ -8,6 +8,7 @@ import yaml
 from samples import K3D_YAML, sample_environment, write_repo
 
 from envkit.config import k3d_input, read_environment
+from envkit.dotenv_file import read_dotenv
 from envkit.environment import HASH_LABEL, ROOT_LABEL, Environment, PortUse, Registry, parse_port_mapping
 from envkit.errors import UserError
 
@@ -173,6 +174,12 @@ def test_without_environment_toml_there_is_no_desktop_program(tmp_path: Path) ->
 # -- .env ---------------------------------------------------------------------------------------------------------
 
 OVERRIDES = "HTTP_PORT=9080\nHTTPS_PORT=9443\nAPI_PORT=7550\nREGISTRY_PORT=6050\nLENS=freelens\n"
+
+
+def test_of_several_lines_of_a_name_the_last_counts(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("HTTP_PORT=8081\nHTTP_PORT=8082\nAPI_PORT=7000\nAPI_PORT=\n", encoding="utf-8")
+
+    assert read_dotenv(tmp_path / ".env") == {"HTTP_PORT": "8082"}
 
 
 def test_dotenv_changes_what_k3d_gets(tmp_path: Path) -> None:

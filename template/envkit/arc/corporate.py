@@ -16,7 +16,9 @@ from envkit.corporate_network import (
     read_own_ca_bundle,
     without_user,
 )
+from envkit.errors import UserError
 from envkit.paths import ROOT
+from envkit.wording import quoted
 
 AUTHORITIES = "github-ca"
 """The config map with the certificates of all authorities, under `CA_KEY`."""
@@ -71,10 +73,10 @@ def secret_manifests(proxies: Proxies, network: CorporateNetwork, namespace: str
 def authorities_manifest(github_ca_file: Path | None, namespace: str, root: Path = ROOT) -> list[Mapping[str, Any]]:
     """The config map with the certificates of a GitHub Enterprise Server and of the company; empty without either.
 
-    A file of GitHub's that is missing is left to those who report it.
+    A file of GitHub's that is missing is left to those who report it; UserError where one cannot be read.
     """
     bundle = read_own_ca_bundle(root)
-    texts = [github_ca_file.read_text(encoding="utf-8")] if github_ca_file and github_ca_file.is_file() else []
+    texts = [_text(github_ca_file)] if github_ca_file and github_ca_file.is_file() else []
     texts += [bundle.text] if bundle else []
     if not texts:
         return []
@@ -86,6 +88,19 @@ def authorities_manifest(github_ca_file: Path | None, namespace: str, root: Path
             "data": {CA_KEY: "".join(f"{text.strip()}\n" for text in texts)},
         }
     ]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read.", str(error.strerror or error), f"ls -l {quoted(path)}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} holds no certificate in the PEM format.",
+            "It is not text, as a .cer or .der file.",
+            f"openssl x509 -inform der -in {quoted(path)} -out ghes.pem   (then name that file in its place)",
+        ) from error
 
 
 def _chart_proxy(network: CorporateNetwork) -> Iterator[tuple[str, Any]]:

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from dotenv import dotenv_values
 
 from envkit.arc.corporate import AUTHORITIES, CA_KEY, add_corporate_network, authorities_manifest
 from envkit.cluster import Cluster
 from envkit.corporate_network import CorporateNetwork
+from envkit.dotenv_file import read_dotenv
 from envkit.errors import UserError
-from envkit.overlay import local_file, merged, read_overlay
-from envkit.paths import ROOT, just_command
+from envkit.overlay import YAML_ERRORS, local_file, merged, read_overlay
+from envkit.paths import ROOT, file_named, just_command
 from envkit.wording import quoted
 
 CONTROLLER_NAMESPACE = "arc-systems"
@@ -137,13 +137,13 @@ def has_runners(root: Path = ROOT) -> bool:
 
 
 def read_local_settings(root: Path = ROOT) -> LocalSettings:
-    """The lines of `.env` that concern runners."""
-    given = _dotenv(root)
+    """The lines of `.env` that concern runners. Raises UserError where it cannot be read, or names no file."""
+    given = read_dotenv(root / ".env")
     key_file = given.get("GITHUB_APP_PRIVATE_KEY_PATH", "")
     return LocalSettings(
         app_id=given.get("GITHUB_APP_ID", ""),
         installation_id=given.get("GITHUB_APP_INSTALLATION_ID", ""),
-        private_key_file=root / Path(key_file).expanduser() if key_file else None,
+        private_key_file=root / file_named(key_file, "GITHUB_APP_PRIVATE_KEY_PATH in .env") if key_file else None,
         has_token=bool(given.get("GITHUB_TOKEN")),
         runner_name=given.get("RUNNER_NAME", ""),
         config_url=given.get("GITHUB_CONFIG_URL", ""),
@@ -152,15 +152,8 @@ def read_local_settings(root: Path = ROOT) -> LocalSettings:
 
 
 def read_token(root: Path = ROOT) -> str:
-    """The GITHUB_TOKEN of `.env`; empty where there is none."""
-    return _dotenv(root).get("GITHUB_TOKEN", "")
-
-
-def _dotenv(root: Path) -> dict[str, str]:
-    path = root / ".env"
-    # Without interpolation, as everywhere: the process environment is no source of settings.
-    values = dotenv_values(path, interpolate=False) if path.exists() else {}
-    return {key: (value or "").strip() for key, value in values.items()}
+    """The GITHUB_TOKEN of `.env`; empty where there is none. Raises UserError where the file cannot be read."""
+    return read_dotenv(root / ".env").get("GITHUB_TOKEN", "")
 
 
 def runner_name(root: Path = ROOT) -> str:
@@ -194,7 +187,8 @@ def read_arc_settings(cluster: Cluster, root: Path = ROOT) -> ArcSettings:
     team = _read_yaml(root / "ansible" / "group_vars" / "all.yml")
     runners = root / "helm" / "arc-runners.yaml"
     ca_name = local.ca_file or str(team.get("arc_github_ca_file") or "")
-    ca_file = root / Path(ca_name).expanduser() if ca_name else None
+    ca_setting = "GITHUB_CA_FILE in .env" if local.ca_file else "arc_github_ca_file in ansible/group_vars/all.yml"
+    ca_file = root / file_named(ca_name, ca_setting) if ca_name else None
     authorities = authorities_manifest(ca_file, RUNNERS_NAMESPACE, root)
     manifests = (_read_yaml(root / "helm" / "arc-registries.yaml"), *authorities)
     return ArcSettings(
@@ -332,7 +326,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path} cannot be read.", str(error.strerror or error), restore) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except YAML_ERRORS as error:
         raise UserError(f"{path} is not valid YAML.", str(error), f"Correct it, or: {restore}") from error
     if not isinstance(document, dict):
         raise UserError(

@@ -7,10 +7,10 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from dotenv import dotenv_values
 from pydantic import BaseModel, Field, StrictBool, ValidationError
 
 from envkit.corporate_network import read_corporate_network
+from envkit.dotenv_file import read_dotenv
 from envkit.environment import Lens
 from envkit.errors import UserError, validation_problems
 from envkit.existing.cluster import CONSENT_VARIABLE, OWN_ADDRESSES, ExistingCluster
@@ -65,10 +65,8 @@ def read_existing_cluster(root: Path = ROOT) -> ExistingCluster:
         raise UserError(f"{path} is not right.", _said(error), f"git -C {quoted(root)} diff {path.name}") from error
     dotenv = root / ".env"
     try:
-        # Without interpolation, as everywhere: the process environment is no source of settings.
-        values = dotenv_values(dotenv, interpolate=False) if dotenv.exists() else {}
-        local = _Local.model_validate({key: value.strip() for key, value in values.items() if value and value.strip()})
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        local = _Local.model_validate(read_dotenv(dotenv))
+    except ValidationError as error:
         raise UserError(f"{dotenv} has a value that is not allowed.", _said(error), f"Correct {dotenv}.") from error
     return ExistingCluster(
         name=settings.cluster.name,
