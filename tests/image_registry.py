@@ -147,11 +147,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.held.manifests[key] = self.held.manifests[f"{repository}@{digest_of(content)}"] = (kind, content)
             self._answer(201)
         # As registries do, which answer in an older form, or not at all, who does not say that it reads this one.
-        elif key in self.held.manifests and self.held.manifests[key][0] in self.headers.get("Accept", "").split(", "):
+        # A proxy's page comes whatever is asked for.
+        elif key in self.held.manifests and self.held.manifests[key][0] in (*self._accepted(), "text/html"):
             kind, body = self.held.manifests[key]
             self._answer(200, {"Content-Type": kind, "Docker-Content-Digest": digest_of(body)}, body)
         else:
             self._answer(404, body=b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}')
+
+    def _accepted(self) -> list[str]:
+        return str(self.headers.get("Accept", "")).split(", ")
 
     def _missing(self, repository: str, document: dict[str, Any]) -> str:
         """What a manifest names and the repository does not have, as a registry checks it."""

@@ -160,7 +160,10 @@ class Registries:
         return found or self.manifest(reference).digest
 
     def manifest(self, reference: Reference) -> Manifest:
-        """The manifest or index that a name stands for. RegistryError also where it is not what its digest says."""
+        """The manifest or index that a name stands for.
+
+        RegistryError also where it is not what its digest says, or no manifest, such as the page of a proxy.
+        """
         path = f"{reference.repository}/manifests/{reference.target}"
         with self._call("GET", reference, path, headers=_accept()) as answer:
             try:
@@ -168,6 +171,11 @@ class Registries:
             except (HTTPException, OSError) as error:
                 raise _unreachable(reference.host, error) from error
             kind = answer.headers.get("Content-Type", "").partition(";")[0]
+        if not _is_mapping(body):
+            raise RegistryError(
+                f"{reference.host} sent something else than a manifest of {reference}.",
+                "A page of a proxy's, or of the mirror's own, in its place is the usual cause.",
+            )
         manifest = Manifest(kind, body)
         if reference.digest and manifest.digest != reference.digest:
             raise RegistryError(
@@ -275,6 +283,13 @@ def _open(request: Request, seconds: float) -> HTTPResponse:
     return answer
 
 
+def _is_mapping(body: bytes) -> bool:
+    try:
+        return isinstance(json.loads(body), dict)
+    except ValueError:
+        return False
+
+
 def _accept() -> dict[str, str]:
     return {"Accept": ", ".join(MANIFEST_KINDS)}
 
@@ -297,12 +312,13 @@ def _authorization(host: str, scope: str, challenge: str) -> str:
     try:
         with _open(request, _SECONDS) as answer:
             document = json.loads(answer.read())
+            token = document.get("token") or document.get("access_token")
     except HTTPError as error:
         error.close()
         raise _wants_login(host) from error
-    except (URLError, HTTPException, OSError, ValueError) as error:
+    except (URLError, HTTPException, OSError, ValueError, AttributeError) as error:
         raise _unreachable(host, error) from error
-    return f"Bearer {document.get('token') or document.get('access_token')}"
+    return f"Bearer {token}"
 
 
 def _wants_login(host: str) -> RegistryError:

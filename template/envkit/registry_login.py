@@ -6,7 +6,6 @@ https://docs.docker.com/reference/cli/docker/login/#credential-stores says how i
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import subprocess
@@ -37,7 +36,7 @@ def login_of(host: str) -> Login | None:
     kept = (config.get("auths") or {}).get(key) or {}
     try:
         name, colon, password = base64.b64decode(kept.get("auth") or "").decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # it is not in Base64, or what it stands for is no text
         return None
     return Login(name, password) if colon else None
 

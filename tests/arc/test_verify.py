@@ -29,7 +29,7 @@ class GitHub:
     """
 
     address: str = ""
-    answers: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
     seen: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -41,7 +41,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._github.seen.append((self.path, self.headers["Authorization"]))
         status, body = self._github.answers.get(self.path, (404, {}))
-        data = json.dumps(body).encode()
+        data = (body if isinstance(body, str) else json.dumps(body)).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -119,6 +119,12 @@ def test_token_is_used_as_it_is(
     monkeypatch.setattr(arc_verify, "read_token", lambda: "ghp_2")
     assert found(settings) == []
     assert [header for _, header in github.seen] == ["Bearer ghp_2"]
+
+
+@pytest.mark.parametrize("answer", [{}, [], "<html>Sign in</html>", None])
+def test_something_else_in_githubs_place_is_said(answer: Any, github: GitHub, settings: Settings) -> None:
+    github.answers[ACCESS] = (200, answer)
+    assert ["is not GitHub's API" in line for line in found(settings)] == [True]
 
 
 def test_github_that_does_not_answer_is_said(root: Path, settings: Settings) -> None:

@@ -74,6 +74,21 @@ def test_an_image_that_is_not_there_says_so(registry: ImageRegistry) -> None:
     )
 
 
+@pytest.mark.parametrize("body", [b"<html>Sign in</html>", b"[]", b"\xff"])
+def test_a_page_in_place_of_a_manifest_is_no_image(registry: ImageRegistry, body: bytes) -> None:
+    registry.manifests["app:1"] = ("text/html", body)
+
+    with pytest.raises(RegistryError, match="sent something else than a manifest"):
+        Registries().manifest(parse(f"{registry.host}/app:1"))
+
+
+@pytest.mark.parametrize("auth", ["ünïcode", "%%%", "//8="])
+def test_a_login_that_cannot_be_read_is_none(docker_config: Path, auth: str) -> None:
+    docker_config.write_text(json.dumps({"auths": {"a.example": {"auth": auth}}}), encoding="utf-8")
+
+    assert login_of("a.example") is None
+
+
 def test_a_registry_that_is_down_is_named() -> None:
     with pytest.raises(RegistryError, match=r"127\.0\.0\.1:1 does not answer"):
         Registries().check("127.0.0.1:1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import ssl
 import urllib.error
@@ -37,12 +38,11 @@ def verify_credentials(settings: ArcSettings) -> Iterator[tuple[str, str]]:
     Signs in as the App, compares its permissions, and asks for a registration token as the controller will.
     """
     place = _place(settings.config_url)
+    token = read_token() if settings.local.has_token else app_token(settings.local)
     try:
-        if settings.local.has_token:
-            token = read_token()
-        else:
+        if not settings.local.has_token:
             path = f"/app/installations/{settings.local.installation_id}/access_tokens"
-            answer = _post(place.api + path, app_token(settings.local), settings)
+            answer = _post(place.api + path, token, settings)
             token = answer["token"]
             if missing := _missing_permissions(answer.get("permissions"), place):
                 yield (
@@ -54,6 +54,11 @@ def verify_credentials(settings: ArcSettings) -> Iterator[tuple[str, str]]:
     except urllib.error.HTTPError as error:
         cause = cause_of_refusal(error.url or place.api, error.code)
         yield cause.what, cause.next_step.replace("\n", ", ")
+    except (http.client.HTTPException, ValueError, LookupError, TypeError):
+        yield (
+            f"What answers at {place.api} is not GitHub's API.",
+            "Check network and proxy, or leave out --verify.",
+        )
     except OSError as error:
         yield (
             f"GitHub cannot be asked at {place.api}: {getattr(error, 'reason', error)}.",
