@@ -23,7 +23,7 @@ from envkit.errors import UserError
 from envkit.image_list import Kind, Needed
 from envkit.paths import just_command
 from envkit.registry_api import Manifest, Reference, Registries, RegistryError, parse
-from envkit.wording import quoted
+from envkit.wording import counted, quoted
 
 _FORMAT = 1
 _CHUNK = 1 << 20
@@ -70,8 +70,10 @@ class Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._tar.close()
-        self._partial.unlink(missing_ok=True)
+        try:
+            self._tar.close()  # which writes, and fails on a full disk
+        finally:
+            self._partial.unlink(missing_ok=True)
 
     def add(self, entry: Needed, note: Note) -> Item:
         """Fetches an image or chart with all that it consists of; returns what it is in the archive.
@@ -287,8 +289,7 @@ def names_of(items: Iterable[Item]) -> str:
     """How many images and charts there are, in words."""
     kinds = [item.kind for item in items]
     images, charts = kinds.count("image"), kinds.count("chart")
-    words = [f"{images} image{'' if images == 1 else 's'}"]
-    return " and ".join(words + ([f"{charts} chart{'' if charts == 1 else 's'}"] if charts else []))
+    return counted(images, "image") + (f" and {counted(charts, 'chart')}" if charts else "")
 
 
 class _Checked:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from envkit.engine import inspect
 from envkit.environment import Environment
 from envkit.errors import UserError
+from envkit.files import write_private
 from envkit.mirrors import Mirrors, helper_images, read_mirrors
 from envkit.paths import ROOT
 from envkit.registry_api import Registries, RegistryError, parse
@@ -138,9 +139,8 @@ def keep_k3s_list(release: str, names: Iterable[str]) -> None:
     lines = [name.strip() for name in names if name.strip()]
     for line in lines:
         parse(line)
-    path = k3s_list_file(release)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    # In one step: half a list would be taken for the whole from then on.
+    write_private(k3s_list_file(release), "".join(f"{line}\n" for line in lines))
 
 
 def resolve(entries: Sequence[Needed], registries: Registries) -> list[Found]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,7 +13,7 @@ from envkit.errors import CommandFailedError, UserError
 from envkit.mirrors import read_mirrors
 from envkit.paths import ROOT, TOOLS_BIN, just_command
 from envkit.process import capture, find_tool, stream
-from envkit.tool_versions import MISE_TOML, pins, tool_statuses
+from envkit.tool_versions import MISE_TOML, mise_lock, pins, tool_statuses
 
 VERSION = "2026.10.7"
 """The mise that is fetched where there is none; mise.toml says which ones are too old."""
@@ -150,8 +149,7 @@ def _replacements() -> dict[str, str]:
 
 
 def _locked_urls() -> Iterator[str]:
-    document = tomllib.loads(MISE_TOML.with_suffix(".lock").read_text(encoding="utf-8"))
-    for entries in document["tools"].values():
+    for entries in mise_lock().get("tools", {}).values():
         for entry in entries:
             yield from (part["url"] for name, part in entry.items() if name.startswith("platforms.") and "url" in part)
 

@@ -289,13 +289,22 @@ def _same_release(version: str, pinned: str) -> bool:
     return version == pinned or version.startswith(f"{pinned}.")
 
 
+def mise_lock() -> dict[str, Any]:
+    """The content of `mise.lock`. Raises as `pins`."""
+    return _read(MISE_TOML.with_suffix(".lock"))
+
+
 @functools.cache
 def _mise_toml() -> dict[str, Any]:
+    return _read(MISE_TOML)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(MISE_TOML.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(
-            f"{MISE_TOML} cannot be read, so the pinned versions of the tools are not known.",
+            f"{path} cannot be read, so the pinned versions of the tools are not known.",
             str(error),
-            f"git -C {quoted(ROOT)} checkout -- mise.toml",
+            f"git -C {quoted(ROOT)} checkout -- {path.name}",
         ) from error

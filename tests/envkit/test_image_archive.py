@@ -141,6 +141,16 @@ def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     assert f"images --save '{tmp_path / 'my all.tar'}'" in error.value.next_step
 
 
+def test_a_full_disk_leaves_no_file(tmp_path: Path) -> None:
+    partial = tmp_path / ".all.tar.partial"
+    partial.symlink_to("/dev/full")
+
+    with pytest.raises(OSError, match="No space left"), Writer(tmp_path / "all.tar", Registries()):
+        pass
+
+    assert not partial.is_symlink()
+
+
 @pytest.mark.parametrize("sent", [b"wrong", b"lay"])
 def test_a_registry_that_sends_something_else_leaves_no_file(
     registry: ImageRegistry, tmp_path: Path, sent: bytes

@@ -84,6 +84,19 @@ def test_a_list_of_k3s_is_fetched_once(needs: Any, web: WebServer) -> None:
     assert web.asked == [LIST]
 
 
+def test_a_list_of_which_the_half_was_written_is_not_kept(
+    needs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        needs()
+
+    assert list((tmp_path / "lists").iterdir()) == []
+
+
 @pytest.mark.skipif(not CURL, reason="curl is not on PATH")
 def test_a_list_that_cannot_be_had_is_said_with_the_command_that_brings_it_and_the_rest_is_there(
     needs: Any, web: WebServer, tmp_path: Path

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fake_tools import Machine
 
-from envkit import download, mirrors, mise
+from envkit import download, mirrors, mise, tool_versions
 from envkit.errors import UserError
 from envkit.mirrors import Mirrors, helper_images, read_mirrors, split_host
 from envkit.tool_versions import pins
@@ -131,6 +131,20 @@ def test_mise_is_told_of_the_download_mirror(monkeypatch: pytest.MonkeyPatch) ->
     replacements = json.loads(mise._environment()["MISE_URL_REPLACEMENTS"])
     assert replacements["https://github.com"] == "https://mirror.example.com/downloads/github.com"
     assert set(replacements) >= {"https://get.helm.sh", "https://nodejs.org"}
+
+
+@pytest.mark.usefixtures("site")
+def test_a_lock_file_with_conflicts_is_told_with_what_brings_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MISE_URL_REPLACEMENTS", raising=False)
+    monkeypatch.setattr(tool_versions, "MISE_TOML", tmp_path / "mise.toml")
+    (tmp_path / "mise.lock").write_text("<<<<<<< before updating\n", encoding="utf-8")
+
+    with pytest.raises(UserError, match=r"mise\.lock cannot be read") as caught:
+        mise._environment()
+
+    assert caught.value.next_step.endswith("checkout -- mise.lock")
 
 
 @pytest.fixture
