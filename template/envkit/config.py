@@ -32,6 +32,8 @@ from envkit.dotenv_file import read_dotenv
 from envkit.environment import (
     ALL_INTERFACES,
     HASH_LABEL,
+    HIGHEST_PORT,
+    REGISTRY_INTERNAL_PORT,
     ROOT_LABEL,
     Environment,
     Lens,
@@ -46,14 +48,13 @@ from envkit.paths import ROOT
 from envkit.process import redact
 from envkit.wording import quoted
 
-_PortNumber = Annotated[int, Field(ge=1, le=65535)]
-_UnprivilegedPort = Annotated[int, Field(ge=1024, le=65535)]
-_HIGHEST_PORT = 65535
+_PortNumber = Annotated[int, Field(ge=1, le=HIGHEST_PORT)]
+_UnprivilegedPort = Annotated[int, Field(ge=1024, le=HIGHEST_PORT)]
 
 
 def _checked_port(text: str) -> str:
-    if not 1 <= int(text) <= _HIGHEST_PORT:
-        raise ValueError(f"not a port between 1 and {_HIGHEST_PORT}")
+    if not 1 <= int(text) <= HIGHEST_PORT:
+        raise ValueError(f"not a port between 1 and {HIGHEST_PORT}")
     return text
 
 
@@ -464,7 +465,7 @@ def _with_shared_registry(document: dict[str, Any]) -> dict[str, Any]:
     """
     registries = dict(document["registries"])
     create = registries.pop("create")
-    used = [*(registries.get("use") or []), f"{create['name']}:5000"]
+    used = [*(registries.get("use") or []), f"{create['name']}:{REGISTRY_INTERNAL_PORT}"]
     return document | {"registries": {"use": used, **{k: v for k, v in registries.items() if k != "use"}}}
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 from envkit.errors import UserError
-from envkit.paths import ROOT, file_named, state_dir
+from envkit.paths import ROOT, file_named, folder_id, state_dir
 
 if TYPE_CHECKING:
     from envkit.ca_bundle import CaBundle
@@ -38,7 +38,10 @@ _IN_CLUSTER = (".svc", ".cluster.local", "host.k3d.internal")
 _DOCKER_RANGES = ("172.16.0.0/12", "192.168.0.0/16")
 """From these Docker takes the addresses of networks unless it is told otherwise; nodes call each other by address."""
 
-_POD_RANGE, _SERVICE_RANGE = "10.42.0.0/16", "10.43.0.0/16"
+SERVICE_RANGE = "10.43.0.0/16"
+"""Addresses of the cluster's services, as k3s gives them."""
+
+_POD_RANGE = "10.42.0.0/16"
 _YES, _NO = ("yes", "true", "1"), ("no", "false", "0", "")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -188,7 +191,7 @@ def own_addresses(
     nodes = [f"k3d-{cluster}-{role}-{i}" for role, n in (("server", servers), ("agent", agents)) for i in range(n)]
     ranges = [
         *chosen.get("cluster-cidr", _POD_RANGE).split(","),
-        *chosen.get("service-cidr", _SERVICE_RANGE).split(","),
+        *chosen.get("service-cidr", SERVICE_RANGE).split(","),
         *_DOCKER_RANGES,
         *([subnet] if subnet not in ("", "auto") else []),
     ]
@@ -297,7 +300,7 @@ def _combined(path: Path, root: Path) -> Path | None:
         return None
     # Parsed only when something has changed: that takes longer than all else that a recipe does on a running cluster.
     key = f"# {hashlib.sha256(path.read_bytes() + system.encode()).hexdigest()}\n"
-    combined = state_dir() / f"ca-bundle-{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.pem"
+    combined = state_dir() / f"ca-bundle-{folder_id(root)}.pem"
     if not combined.is_file() or not combined.read_text(encoding="utf-8").startswith(key):
         write_private(combined, f"{key}{system.rstrip()}\n{read_ca_bundle(path).text}")
     return combined

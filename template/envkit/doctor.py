@@ -12,7 +12,7 @@ from envkit.cluster import load_cluster
 from envkit.engine import k3d_containers
 from envkit.errors import UserError
 from envkit.existing.cluster import ExistingCluster
-from envkit.localhost_names import resolves
+from envkit.localhost_names import hosts_command, resolves
 from envkit.neighbours import Neighbour, neighbours
 from envkit.observation import observe
 from envkit.paths import ROOT, just_command
@@ -152,5 +152,5 @@ def _check_registry_name(name: str) -> Check:
         "Host name",
         Verdict.WARN,
         f"{name} does not resolve here; localhost with the registry's port works everywhere",
-        f"{just_command()} install   (or: echo '127.0.0.1 {name}' | sudo tee -a /etc/hosts)",
+        f"{just_command()} install   (or: {hosts_command(name)})",
     )

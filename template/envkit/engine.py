@@ -22,6 +22,12 @@ TIMEOUT = 20.0
 """Seconds after which the engine counts as dead. A healthy one answers a listing within a tenth of a second, on a
 machine that is busy with builds within several."""
 
+CHANGE_TIMEOUT = 60.0
+"""Seconds for a command that starts, stops or removes something; a container gets ten of them to end by itself."""
+
+PULL_TIMEOUT = 300.0
+"""Seconds for a command that may pull an image."""
+
 _LISTING_TRIES = 5
 
 CLUSTER_LABEL = "k3d.cluster"
@@ -181,7 +187,7 @@ def inspect(kind: str, *names: str) -> list[dict[str, Any]]:
 def remove_containers(names: Iterable[str]) -> None:
     """Removes containers with their anonymous volumes, running or not; missing ones are no error."""
     if names := list(names):
-        docker("rm", "--force", "--volumes", *names, timeout=60)
+        docker("rm", "--force", "--volumes", *names, timeout=CHANGE_TIMEOUT)
 
 
 def read_file(container: str, path: str) -> bytes | None:

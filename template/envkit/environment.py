@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from envkit.ca_bundle import TEAM_FILE
-from envkit.corporate_network import CorporateNetwork, own_ca_bundle_file
+from envkit.corporate_network import SERVICE_RANGE, CorporateNetwork, own_ca_bundle_file
 from envkit.errors import UserError
-from envkit.paths import ROOT, just_command, state_dir
+from envkit.paths import ROOT, folder_id, just_command, state_dir
 from envkit.provider import is_existing
 
 if TYPE_CHECKING:
@@ -41,11 +41,12 @@ ALL_INTERFACES = "0.0.0.0"  # noqa: S104
 """What Docker and k3d take where a port is given without an address; only compared with here."""
 
 _LOOPBACK = {ALL_INTERFACES: "127.0.0.1", "::": "::1"}
-_REGISTRY_INTERNAL_PORT = 5000
-_SERVICE_RANGE = "10.43.0.0/16"
-"""Addresses of the cluster's services, as k3s gives them."""
 
-_HIGHEST_PORT = 65535
+REGISTRY_INTERNAL_PORT = 5000
+"""Where a registry listens in its container, and so on the cluster's network."""
+
+HIGHEST_PORT = 65535
+
 _MAPPING = re.compile(r"(?:(?:(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):)?(\d+):)?(\d+)(?:/[a-z]+)?")
 _FILES = ("k3d.yaml", "k3d.local.yaml", "environment.toml", ".env", TEAM_FILE)
 _CODE = ("config.py", "environment.py", "dotenv_file.py", "overlay.py", "ca_bundle.py", "corporate_network.py")
@@ -107,7 +108,7 @@ class Registry:
     @property
     def cluster_names(self) -> tuple[str, ...]:
         """`host:port` names by which containers in the cluster's network reach it."""
-        return (f"{self.name}:{_REGISTRY_INTERNAL_PORT}",)
+        return (f"{self.name}:{REGISTRY_INTERNAL_PORT}",)
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ class Environment:
     @property
     def addresses(self) -> tuple[str, ...]:
         """Names and ranges of addresses inside the cluster, which no proxy reaches."""
-        return (_SERVICE_RANGE, *(name.partition(":")[0] for name in self.registry.cluster_names))
+        return (SERVICE_RANGE, *(name.partition(":")[0] for name in self.registry.cluster_names))
 
     @property
     def node_container(self) -> str:
@@ -241,8 +242,8 @@ def parse_port_mapping(mapping: str) -> tuple[str, int, int]:
         raise ValueError(f"{mapping!r} is not [IP:]HOSTPORT:CONTAINERPORT with plain port numbers")
     container = int(parts[3])
     host = int(parts[2] or container)
-    if not 1 <= host <= _HIGHEST_PORT or not 1 <= container <= _HIGHEST_PORT:
-        raise ValueError(f"{mapping!r} has a port that is not between 1 and {_HIGHEST_PORT}")
+    if not 1 <= host <= HIGHEST_PORT or not 1 <= container <= HIGHEST_PORT:
+        raise ValueError(f"{mapping!r} has a port that is not between 1 and {HIGHEST_PORT}")
     return (parts[1] or ALL_INTERFACES).strip("[]"), host, container
 
 
@@ -259,7 +260,7 @@ def load_environment(root: Path = ROOT) -> Environment:
     Raises:
         UserError: A file is missing or wrong; names the file, the key and what is allowed.
     """
-    memory = state_dir() / f"config-{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"
+    memory = state_dir() / f"config-{folder_id(root)}.json"
     key = _fingerprint(root)
     if environment := _recall(memory, key):
         return environment

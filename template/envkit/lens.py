@@ -9,17 +9,15 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from envkit import consent
 from envkit.download import fetch, platform_name, sha256_of
+from envkit.environment import Lens
 from envkit.errors import UserError
 from envkit.paths import just_command, state_dir
 from envkit.process import stream, tool_environment
 from envkit.progress import Steps
 from envkit.wording import quoted
-
-Lens = Literal["openlens", "freelens", "none"]
 
 _STARTUP_SECONDS = 2.0
 """A program that cannot start has ended after this time; one that can is still running."""

@@ -11,7 +11,17 @@ from collections.abc import Iterator, Sequence
 
 import yaml
 
-from envkit.engine import CLUSTER_LABEL, ROLE_LABEL, Container, docker, inspect, read_file, write_file
+from envkit.engine import (
+    CHANGE_TIMEOUT,
+    CLUSTER_LABEL,
+    PULL_TIMEOUT,
+    ROLE_LABEL,
+    Container,
+    docker,
+    inspect,
+    read_file,
+    write_file,
+)
 from envkit.environment import Environment, parse_port_mapping
 from envkit.mirrors import helper_images
 
@@ -57,10 +67,10 @@ def run_load_balancer_container(environment: Environment, server: Container, nod
         ),
         *(f"--label={key}={value}" for key, value in labels.items() if not key.startswith("k3d.server.api")),
         image_of_load_balancer(version),
-        timeout=300,
+        timeout=PULL_TIMEOUT,
     )
     write_file(environment.load_balancer, _CONFIG, _targets(environment, nodes).encode(), 0o744)
-    docker("start", environment.load_balancer, timeout=60)
+    docker("start", environment.load_balancer, timeout=CHANGE_TIMEOUT)
 
 
 def image_of_load_balancer(k3d_version: str) -> str:

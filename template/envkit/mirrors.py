@@ -134,13 +134,18 @@ def _wrong_keys(table: Mapping[str, Any]) -> list[str]:
     return [key for key, value in table.items() if not is_right(key, value)]
 
 
+def is_host(first: str) -> bool:
+    """Whether what stands before the first slash of an image's name is a registry's host, not a part of the path."""
+    return "." in first or ":" in first or first == "localhost"
+
+
 def split_host(name: str) -> tuple[str, str]:
     """The registry's host and the rest of an image's name, both as they are without abbreviation.
 
     `registry:3` is `docker.io` and `library/registry:3`.
     """
     first, slash, rest = name.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
+    if slash and is_host(first):
         host, path = first, rest
     else:
         host, path = DOCKER_HUB, name

@@ -6,10 +6,10 @@ import json
 import time
 
 from envkit.corporate_network import CA_PATH_IN_NODES
-from envkit.engine import Container, docker, read_file, remove_containers, write_file
+from envkit.engine import CHANGE_TIMEOUT, Container, docker, read_file, remove_containers, write_file
 from envkit.errors import CommandFailedError, UserError
 from envkit.load_balancer import run_load_balancer_container, update_targets
-from envkit.observation import HOST_RECORD, Observation
+from envkit.observation import HOST_RECORD, Observation, records_in
 from envkit.paths import just_command
 from envkit.progress import Step
 from envkit.registry import run_registry_container, wait_until_it_answers
@@ -44,7 +44,7 @@ def add_missing_parts(session: Session, observation: Observation, assessment: As
     actions = []
     if stopped := [node.name for node in observation.role("server") if not node.running]:
         with session.steps.step("Starting the server"):  # new nodes join a running server only
-            docker("start", *stopped, timeout=60)
+            docker("start", *stopped, timeout=CHANGE_TIMEOUT)
     if "registry" in missing:
         actions.append(_add_registry(session, observation))
     balancer_is_missing = "loadbalancer" in missing
@@ -117,8 +117,11 @@ def correct_dns_records(session: Session, server: Container) -> None:
     present = {part.name: part.addresses.get(session.environment.network, "") for part in parts}
     coredns = ("configmap", "coredns", "--namespace=kube-system")
     before = _kubectl_inside(server, "get", *coredns, "--output=jsonpath={.data.NodeHosts}")
-    records = {name: line.split()[0] for line in before.splitlines() for name in line.split()[1:]}
-    records = {name: address for name, address in records.items() if not _was_agent(session, name) or name in present}
+    records = {
+        name: address
+        for name, address in records_in(before).items()
+        if not _was_agent(session, name) or name in present
+    }
     records |= {name: address for name, address in present.items() if address}
     for line in _host_lines(server.name):
         records[HOST_RECORD] = line.split()[0]
@@ -173,7 +176,7 @@ def _give_authorities(node: str, authorities: bytes) -> None:
     """Has a node that runs trust these certificates; it reads them when it starts."""
     write_file(node, CA_PATH_IN_NODES, authorities, below="/")
     lines = _host_lines(node)
-    docker("restart", node, timeout=60)
+    docker("restart", node, timeout=CHANGE_TIMEOUT)
     # Docker writes the file anew, without what k3d has added, and k3d would have to restart the whole cluster for that.
     lost = "".join(f"{line}\n" for line in lines)
     docker("exec", "--interactive", node, "sh", "-c", f"cat >>{_HOSTS}", stdin=lost)

@@ -186,8 +186,13 @@ def _facts(items: list[dict[str, Any]]) -> ApiFacts:
     return ApiFacts(
         ready={node["metadata"]["name"]: _is_ready(node) for node in nodes},
         versions=tuple(sorted({_kubelet(node) for node in nodes} - {""})),
-        dns_records={name: line.split()[0] for line in records.splitlines() for name in line.split()[1:]},
+        dns_records=records_in(records),
     )
+
+
+def records_in(hosts: str) -> dict[str, str]:
+    """The addresses of names in the form of a hosts file, which the cluster's DNS has its records in."""
+    return {name: line.split()[0] for line in hosts.splitlines() for name in line.split()[1:]}
 
 
 def _kubelet(node: dict[str, Any]) -> str:

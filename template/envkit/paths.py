@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -55,6 +56,11 @@ def is_environment(folder: Path) -> bool:
     except OSError:  # a folder of somebody else's
         return True
     return True
+
+
+def folder_id(folder: Path) -> str:
+    """Stands for a folder in the names of files that are kept for it; 16 hexadecimal digits."""
+    return hashlib.sha256(str(folder).encode()).hexdigest()[:16]
 
 
 def state_dir() -> Path:

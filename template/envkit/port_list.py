@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from envkit.engine import k3d_containers
-from envkit.environment import Environment, PortUse
+from envkit.environment import Environment
 from envkit.neighbours import Neighbour, NeighbourPort, neighbours, project_in
 from envkit.paths import ROOT, just_command
-from envkit.ports import change_hint, free_port_for, is_busy, owner_of
+from envkit.ports import is_busy, move_hint, owner_of
 from envkit.report import new_table, plain, print_report
 
 _COLOURS = {"running": "green", "stopped": "yellow", "partial": "red", "absent": "dim"}
@@ -89,18 +89,12 @@ def _own(environment: Environment, found: list[Neighbour]) -> Iterable[OwnPort]:
         if use.number in held or use.number in mine - others.keys():
             owner = "this environment"
         elif use.number in others:
-            owner, fix = others[use.number].title, _move(use, taken)
+            owner, fix = others[use.number].title, move_hint(use, taken)
         elif is_busy(use.address, use.number, use.protocol):
-            owner, fix = owner_of(use.number), _move(use, taken)
+            owner, fix = owner_of(use.number), move_hint(use, taken)
         else:
             owner = "nobody"
         yield OwnPort(use.address, use.number, use.purpose, owner, fix)
-
-
-def _move(use: PortUse, taken: set[int]) -> str:
-    free = free_port_for(use, taken)
-    taken.add(free)
-    return change_hint(use, free)
 
 
 def print_json(ports: PortList) -> None:

@@ -7,11 +7,11 @@ import socket
 from collections.abc import Iterable
 
 from envkit.engine import docker
-from envkit.environment import ALL_INTERFACES, PortUse
+from envkit.environment import ALL_INTERFACES, HIGHEST_PORT, PortUse
 from envkit.errors import UserError
 
 _FIRST_CHOICE = {"HTTP_PORT": 8080, "HTTPS_PORT": 8443, "API_PORT": 6550, "REGISTRY_PORT": 5050}
-_FIRST, _LAST = 1024, 65535
+_FIRST = 1024
 
 
 def is_busy(address: str, port: int, protocol: str = "tcp") -> bool:
@@ -84,8 +84,15 @@ def free_port_for(use: PortUse, taken: Iterable[int]) -> int:
     """A free port near the usual choice for this purpose; not one of `taken`."""
     taken = set(taken)
     start = _FIRST_CHOICE.get(use.variable, use.number + 1)
-    candidates = (port for port in (*range(start, _LAST + 1), *range(_FIRST, start)) if port not in taken)
+    candidates = (port for port in (*range(start, HIGHEST_PORT + 1), *range(_FIRST, start)) if port not in taken)
     return next((port for port in candidates if not is_busy(use.address, port, use.protocol)), use.number)
+
+
+def move_hint(use: PortUse, taken: set[int]) -> str:
+    """The line that moves a use to a free port, which is among `taken` from then on, so that no other is sent there."""
+    free = free_port_for(use, taken)
+    taken.add(free)
+    return change_hint(use, free)
 
 
 def change_hint(use: PortUse, free: int) -> str:

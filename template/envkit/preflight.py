@@ -22,7 +22,7 @@ from envkit.neighbours import Neighbour
 from envkit.observation import Observation
 from envkit.ownership import clashes
 from envkit.paths import ROOT, just_command
-from envkit.ports import change_hint, free_port_for, is_busy, is_own_address, owner_of
+from envkit.ports import is_busy, is_own_address, move_hint, owner_of
 from envkit.wording import counted, quoted
 
 _MEMORY_BASE, _MEMORY_AGENT = 2 * 2**30, 2**29
@@ -142,7 +142,7 @@ def _check_rootless_ports(environment: Environment) -> list[Check]:
             f"Port {use.number}",
             Verdict.FAIL,
             f"{use.purpose}: Docker runs without root here and may not open ports below {first}",
-            _move(use, taken),
+            move_hint(use, taken),
         )
         for use in environment.ports
         if use.number < first
@@ -174,20 +174,14 @@ def check_ports(
             checks.append(Check(f"Port {use.number}", Verdict.WARN, detail, fix))
         elif is_busy(use.address, use.number, use.protocol):
             holder = others[use.number].title if use.number in others else owner_of(use.number)
-            checks.append(Check(f"Port {use.number}", Verdict.FAIL, f"{where}: held by {holder}", _move(use, taken)))
+            detail = f"{where}: held by {holder}"
+            checks.append(Check(f"Port {use.number}", Verdict.FAIL, detail, move_hint(use, taken)))
         elif use.number in others:
             detail = f"{where}: free, but only one of the two can run: {others[use.number].title} has it too"
-            checks.append(Check(f"Port {use.number}", Verdict.WARN, detail, _move(use, taken)))
+            checks.append(Check(f"Port {use.number}", Verdict.WARN, detail, move_hint(use, taken)))
         else:
             checks.append(Check(f"Port {use.number}", Verdict.OK, f"{where}: free"))
     return checks
-
-
-def _move(use: PortUse, taken: set[int]) -> str:
-    """The line that moves a use to a free port, which is taken from then on: no two uses are sent to the same one."""
-    free = free_port_for(use, taken)
-    taken.add(free)
-    return change_hint(use, free)
 
 
 def check_names(environment: Environment, observation: Observation, root: Path = ROOT) -> list[Check]:

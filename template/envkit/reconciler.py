@@ -14,7 +14,7 @@ from typing import Any
 
 from envkit.cluster_kubeconfigs import kubeconfigs_are_current, refresh_host_kubeconfig, write_kubeconfigs
 from envkit.creation_marker import read_marker, write_marker
-from envkit.engine import docker, k3d_containers, remove_containers
+from envkit.engine import CHANGE_TIMEOUT, docker, k3d_containers, remove_containers
 from envkit.errors import UserError
 from envkit.missing_parts import add_missing_parts, correct_dns_records, replace_new_registry
 from envkit.observation import Observation, observe
@@ -108,7 +108,7 @@ class Reconciler:
             if nodes:
                 self._session.k3d(step, "cluster", "stop", self._environment.cluster)
             if registry and not registry.shared and self._session.containers()[1] == registry and registry.running:
-                docker("stop", registry.name, timeout=60)  # one that k3d does not count to the cluster
+                docker("stop", registry.name, timeout=CHANGE_TIMEOUT)  # one that k3d does not count to the cluster
             if shared:
                 stop_shared_registry(self._session, shared)
         return True
@@ -253,7 +253,8 @@ class Reconciler:
             step.note(" ".join(assessment.reasons))
             self._session.k3d(step, "cluster", "stop", self._environment.cluster)
             if self._environment.registry.shared and not observation.registry_answers:
-                docker("restart", self._environment.registry.name, timeout=60)  # k3d does not count it to the cluster
+                # k3d does not count it to the cluster.
+                docker("restart", self._environment.registry.name, timeout=CHANGE_TIMEOUT)
             self._k3d_start(step)
         self._restarted = True
         self._actions.append("restarted the cluster")
@@ -348,11 +349,10 @@ class Reconciler:
         return Outcome(tuple(self._actions), tuple(drift), unknown_origin=bool(server and not server.config_hash))
 
     def _cannot_repair(self, assessment: Assessment) -> UserError:
-        cluster = self._environment.cluster
         return UserError(
-            f"The cluster {cluster} is {assessment.state} and could not be repaired.",
+            f"The cluster {self._environment.cluster} is {assessment.state} and could not be repaired.",
             "\n".join(assessment.reasons),
-            f"docker logs --tail 50 k3d-{cluster}-server-0   (the cause)\n"
+            f"docker logs --tail 50 {self._environment.node_container}   (the cause)\n"
             f"{just_command()} delete && {just_command()} create   (a new cluster; images in the registry stay)",
         )
 

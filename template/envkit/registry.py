@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from envkit import buildah
 from envkit.corporate_network import CA_PATH_IN_NODES, proxy_variables, read_own_ca_bundle
-from envkit.engine import CLUSTER_LABEL, ROLE_LABEL, docker, inspect, write_file
-from envkit.environment import SHARED_LABEL, Environment, Registry
+from envkit.engine import CHANGE_TIMEOUT, CLUSTER_LABEL, PULL_TIMEOUT, ROLE_LABEL, docker, inspect, write_file
+from envkit.environment import REGISTRY_INTERNAL_PORT, SHARED_LABEL, Environment, Registry
 from envkit.errors import CommandFailedError, UserError
+from envkit.mirrors import is_host
 from envkit.paths import just_command
 from envkit.process import capture, find_tool, stream
 
@@ -32,7 +33,10 @@ MANIFEST_KINDS = (
 
 _TIMEOUT = 2.0
 _CATALOG_PAGE = 1000
-_DATA = "/var/lib/registry"
+
+DATA_FOLDER = "/var/lib/registry"
+"""Where a registry keeps its images in its container."""
+
 _PROXY_KEYS = ("remoteURL", "username", "password")
 
 
@@ -86,7 +90,7 @@ def use_of(registry: Registry) -> RegistryUse | None:
     except (OSError, ValueError, AttributeError, TypeError):
         return None
     try:
-        size = int(docker("exec", registry.name, "du", "-sk", _DATA).split()[0]) * 1024
+        size = int(docker("exec", registry.name, "du", "-sk", DATA_FOLDER).split()[0]) * 1024
     except (UserError, ValueError, IndexError):
         return RegistryUse(len(names), None)
     return RegistryUse(len(names), size)
@@ -136,7 +140,7 @@ def run_registry_container(environment: Environment) -> None:
         "k3d.registry.host": registry.address,
         "k3d.registry.hostIP": registry.address,
         "k3s.registry.port.external": str(registry.port),
-        "k3s.registry.port.internal": "5000",
+        "k3s.registry.port.internal": str(REGISTRY_INTERNAL_PORT),
         **({SHARED_LABEL: "shared"} if registry.shared else {}),
     }
     variables = {**_proxy_of(environment), **proxy_variables(environment)}
@@ -146,18 +150,18 @@ def run_registry_container(environment: Environment) -> None:
         f"--name={registry.name}",
         "--restart=unless-stopped",
         *([] if registry.shared else [f"--network={environment.network}"]),
-        f"--publish={registry.address}:{registry.port}:5000",
+        f"--publish={registry.address}:{registry.port}:{REGISTRY_INTERNAL_PORT}",
         *(f"--volume={mount}" for mount in registry.mounts),
         *(f"--label={key}={value}" for key, value in labels.items()),
         # Names alone: Docker takes the values from its environment, so a password is not in the command.
         *(f"--env={name}" for name in variables),
         registry.image,
-        timeout=300,
+        timeout=PULL_TIMEOUT,
         env=variables,
     )
     if bundle:
         write_file(registry.name, CA_PATH_IN_NODES, bundle.text.encode(), below="/")
-        docker("start", registry.name, timeout=60)
+        docker("start", registry.name, timeout=CHANGE_TIMEOUT)
 
 
 def _proxy_of(environment: Environment) -> dict[str, str]:
@@ -180,7 +184,7 @@ def target_name(image: str) -> str:
     """
     path = image.rpartition("@")[0] or image
     first, slash, rest = path.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
+    if slash and is_host(first):
         path = rest
     name, colon, tag = path.rpartition(":")
     if not colon or "/" in tag:
@@ -210,7 +214,7 @@ def push(image: str, images: Images, on_line: Callable[[str], None]) -> str:
         finally:
             if is_ours:
                 with suppress(UserError):  # a tag too many is no reason to fail, nor to hide a failure
-                    docker("rmi", reference, timeout=60)
+                    docker("rmi", reference, timeout=CHANGE_TIMEOUT)
     elif _buildah_has(image):
         stream(buildah.push_command(image, reference, plain_http=images.plain_http), on_line)
     else:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from urllib.parse import unquote
 
 from envkit.cluster_kubeconfigs import remove_kubeconfigs
-from envkit.engine import Container, docker, inspect, remove_containers
+from envkit.engine import CHANGE_TIMEOUT, Container, docker, inspect, remove_containers
 from envkit.environment import SHARED_LABEL
 from envkit.errors import CommandFailedError
 from envkit.observation import Observation
@@ -16,8 +16,6 @@ from envkit.shared_registry import other_clusters, registry_lock
 from envkit.verified import forget_verified
 from envkit.volume_users import withdraw
 from envkit.wording import counted
-
-_SECONDS = 60
 
 
 def delete(session: Session, *, registry_data: bool) -> list[str]:
@@ -98,7 +96,7 @@ def remove_volume(name: str) -> list[str]:
     """Removes a volume; returns what was removed."""
     if not inspect("volume", name):
         return []
-    docker("volume", "rm", name, timeout=_SECONDS)
+    docker("volume", "rm", name, timeout=CHANGE_TIMEOUT)
     return [f"volume {name}"]
 
 
@@ -116,12 +114,12 @@ def remove_network(session: Session) -> list[str]:
     )
     attached = dict(line.partition("\t")[::2] for line in listed.splitlines() if line)
     for registry in sorted(container for container, label in attached.items() if label):
-        docker("network", "disconnect", "--force", name, registry, timeout=_SECONDS)
+        docker("network", "disconnect", "--force", name, registry, timeout=CHANGE_TIMEOUT)
     attached = {container: label for container, label in attached.items() if not label and container not in own}
     if attached:
         session.steps.say(f"The network {name} stays: it is in use by {', '.join(sorted(attached))}.")
         return []
-    docker("network", "rm", name, timeout=_SECONDS)
+    docker("network", "rm", name, timeout=CHANGE_TIMEOUT)
     return [f"network {name}"]
 
 
@@ -139,7 +137,7 @@ def remove_local_images(session: Session) -> list[str]:
     removed = []
     for name in owned:
         try:
-            docker("rmi", name, timeout=_SECONDS)
+            docker("rmi", name, timeout=CHANGE_TIMEOUT)
         except CommandFailedError as error:  # a container of somebody's runs from it
             session.steps.say(f"The image {name} stays: {error.output}")
         else:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from envkit.engine import Container, docker, inspect, k3d_containers, remove_containers
+from envkit.engine import CHANGE_TIMEOUT, Container, docker, inspect, k3d_containers, remove_containers
 from envkit.environment import Environment
 from envkit.errors import CommandFailedError
 from envkit.lock import cluster_lock
@@ -18,7 +18,6 @@ from envkit.registry import run_registry_container, wait_until_it_answers
 from envkit.session import Session
 
 _ANSWER_SECONDS = 30
-_DOCKER_SECONDS = 60
 _DOCKER_NETWORK = "bridge"
 """Docker's own network, on which every container begins."""
 
@@ -48,7 +47,7 @@ def ensure_shared_registry(session: Session) -> bool:
         joined = _make_anew(environment, container)
     # Where there is no cluster yet, k3d joins it when it makes one.
     if environment.network not in joined and any(environment.network in node.addresses for node in nodes):
-        docker("network", "connect", environment.network, environment.registry.name, timeout=_DOCKER_SECONDS)
+        docker("network", "connect", environment.network, environment.registry.name, timeout=CHANGE_TIMEOUT)
         acted = True
     if acted:
         present = session.containers()[1]
@@ -62,7 +61,7 @@ def ensure_shared_registry(session: Session) -> bool:
 def _start(container: Container) -> bool:
     """Starts it; returns whether that worked: it does not where one of its networks has been removed."""
     try:
-        docker("unpause" if container.state == "paused" else "start", container.name, timeout=_DOCKER_SECONDS)
+        docker("unpause" if container.state == "paused" else "start", container.name, timeout=CHANGE_TIMEOUT)
     except CommandFailedError:
         return False
     return True
@@ -75,7 +74,7 @@ def _make_anew(environment: Environment, container: Container | None) -> set[str
     networks = container.addresses.keys() - {_DOCKER_NETWORK} if container else set()
     joined = {network for network in networks if inspect("network", network)}
     for network in sorted(joined):
-        docker("network", "connect", network, environment.registry.name, timeout=_DOCKER_SECONDS)
+        docker("network", "connect", network, environment.registry.name, timeout=CHANGE_TIMEOUT)
     return joined
 
 
@@ -97,5 +96,5 @@ def stop_shared_registry(session: Session, registry: Container) -> bool:
             server.running for server in other_clusters(registry, session.environment.cluster)
         ):
             return False
-        docker("stop", registry.name, timeout=_DOCKER_SECONDS)
+        docker("stop", registry.name, timeout=CHANGE_TIMEOUT)
     return True

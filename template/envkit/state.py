@@ -9,6 +9,7 @@ from typing import Any
 
 from envkit.environment import Environment, flattened
 from envkit.observation import HOST_RECORD, Observation, present_registry
+from envkit.wording import counted
 
 
 class State(StrEnum):
@@ -117,7 +118,7 @@ def _unjoined(observation: Observation, environment: Environment) -> list[str]:
 
 def _missing_sentences(missing: Mapping[str, int]) -> list[str]:
     names = {"server": "server node", "agent": "agent node", "loadbalancer": "load balancer", "registry": "registry"}
-    return [f"Missing: {n} {names[role]}{'s' if n > 1 else ''}." for role, n in missing.items()]
+    return [f"Missing: {counted(n, names[role])}." for role, n in missing.items()]
 
 
 def _stopped(observation: Observation) -> list[str]:

@@ -6,7 +6,6 @@ project), also while none of their containers is there, so a note has to live ex
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +13,10 @@ from pathlib import Path
 from envkit.engine import Container, docker, inspect, read_folder, remove_containers, write_file
 from envkit.environment import Environment
 from envkit.errors import CommandFailedError, UserError
-from envkit.paths import ROOT
+from envkit.paths import ROOT, folder_id
+from envkit.registry import DATA_FOLDER
 
-_DATA = "/var/lib/registry"
-_NOTES = f"{_DATA}/envkit-users"
+_NOTES = f"{DATA_FOLDER}/envkit-users"
 
 
 def note_user(environment: Environment, root: Path = ROOT) -> None:
@@ -48,8 +47,7 @@ def withdraw(environment: Environment, registry: Container | None, root: Path = 
 
 
 def _write(container: str, root: Path, text: str) -> None:
-    name = hashlib.sha256(str(root).encode()).hexdigest()[:16]
-    write_file(container, f"{_NOTES}/{name}", text.encode(), below=_DATA)
+    write_file(container, f"{_NOTES}/{folder_id(root)}", text.encode(), below=DATA_FOLDER)
 
 
 def _uses(folder: Path, volume: str) -> bool:
@@ -78,7 +76,7 @@ def _unstarted(environment: Environment) -> str:
     volume = environment.registry.volume
     for image in (environment.registry.image, environment.image):
         try:
-            return docker("create", "--pull=never", f"--volume={volume}:{_DATA}", image).strip()
+            return docker("create", "--pull=never", f"--volume={volume}:{DATA_FOLDER}", image).strip()
         except CommandFailedError as error:
             reason = error.output
     raise UserError(

@@ -13,6 +13,7 @@ from fake_tools import Machine, WebServer
 
 from envkit import consent, lens
 from envkit.download import platform_name, sha256_of
+from envkit.environment import Lens
 from envkit.errors import UserError
 from envkit.progress import Steps
 
@@ -36,7 +37,7 @@ def kubeconfig(tmp_path: Path) -> Path:
     return path
 
 
-def install(chosen: lens.Lens) -> str:
+def install(chosen: Lens) -> str:
     shown = io.StringIO()
     with Steps(shown) as steps:
         lens.run_install_lens(steps, lens=chosen)
@@ -82,7 +83,7 @@ def test_every_program_has_a_file_and_a_sum_for_every_platform() -> None:
 
 @pytest.mark.parametrize("chosen", ["openlens", "freelens"])
 def test_the_appimage_is_installed_with_a_launcher(
-    desktop: Machine, web: WebServer, monkeypatch: pytest.MonkeyPatch, chosen: lens.Lens
+    desktop: Machine, web: WebServer, monkeypatch: pytest.MonkeyPatch, chosen: Lens
 ) -> None:
     name = publish(web, monkeypatch, chosen)
 
