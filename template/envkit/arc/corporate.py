@@ -28,6 +28,11 @@ CA_KEY = "ca.crt"
 PROXY_SECRET = "arc-proxy"  # noqa: S105 - a name
 """The Secret with the usual variables."""
 
+_LOGIN_SECRETS = {scheme: f"{PROXY_SECRET}-{scheme}" for scheme in ("http", "https")}
+"""Those with user name and password for the proxy of a scheme, which the chart wants apart."""
+
+PROXY_SECRETS = (PROXY_SECRET, *_LOGIN_SECRETS.values())
+
 _SYSTEM_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -58,7 +63,7 @@ def secret_manifests(proxies: Proxies, network: CorporateNetwork, namespace: str
         if has_credentials(url):
             parts = urlsplit(url)
             login = {"username": unquote(parts.username or ""), "password": unquote(parts.password or "")}
-            secrets[_login_secret(scheme)] = login
+            secrets[_LOGIN_SECRETS[scheme]] = login
     return [
         {
             "apiVersion": "v1",
@@ -107,13 +112,9 @@ def _chart_proxy(network: CorporateNetwork) -> Iterator[tuple[str, Any]]:
     """The chart's own form: ARC puts user name and password, which it takes from a Secret, into the address itself."""
     for scheme, url in (("http", network.http_proxy), ("https", network.https_proxy)):
         if url:
-            login = {"credentialSecretRef": _login_secret(scheme)} if has_credentials(url) else {}
+            login = {"credentialSecretRef": _LOGIN_SECRETS[scheme]} if has_credentials(url) else {}
             yield scheme, {"url": without_user(url), **login}
     yield "noProxy", list(network.no_proxy)
-
-
-def _login_secret(scheme: str) -> str:
-    return f"{PROXY_SECRET}-{scheme}"
 
 
 def _add_variable(container: dict[str, Any], name: str, value: str) -> None:

@@ -26,8 +26,8 @@ _JWT_SECONDS = 540
 
 _CLOCK_SKEW = 60
 
-_MANIFEST = "arc-github"
-"""Name of the Secret with the credentials: `githubConfigSecret` of the runners' values."""
+CREDENTIALS_SECRET = "arc-github"  # noqa: S105 - a name
+"""The Secret with the credentials: `githubConfigSecret` of the runners' values."""
 
 KEY_PAGE = "the App's page on GitHub, section Private keys, Generate a private key"
 
@@ -69,7 +69,7 @@ def token_manifests(namespace: str, root: Path = ROOT) -> list[Mapping[str, Any]
         {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": _MANIFEST, "namespace": namespace},
+            "metadata": {"name": CREDENTIALS_SECRET, "namespace": namespace},
             # `data` and not `stringData`, which would differ from what is there on every run.
             "data": {"github_token": base64.b64encode(token.encode()).decode()},
         }

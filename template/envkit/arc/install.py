@@ -11,7 +11,7 @@ from typing import Any, Literal
 from envkit.arc.ansible import is_prepared, prepare_ansible, started_playbook
 from envkit.arc.api_proxy import proxied
 from envkit.arc.causes import error_lines, find_cause
-from envkit.arc.kube import CONTROLLER_SELECTOR, Kube, Resource, Resources, kube_of, labels, name, namespace
+from envkit.arc.kube import CONTROLLER_SELECTOR, Kube, Resource, Resources, kube_of, labels, name, namespace, rfc3339
 from envkit.arc.leftovers import Release, false_memory, left_definitions
 from envkit.arc.preflight import find_problems, refusal
 from envkit.arc.settings import (
@@ -20,10 +20,11 @@ from envkit.arc.settings import (
     OWNER_LABEL,
     RUNNERS_NAMESPACE,
     ArcSettings,
+    LocalSettings,
     read_arc_settings,
     require_runners,
 )
-from envkit.arc.state import ArcState, assess, foreign_scale_sets
+from envkit.arc.state import ArcState, ScaleSet, assess, foreign_scale_sets
 from envkit.arc.wait import ScaleSetLostError, outdated, wait_until_ready
 from envkit.cluster import Cluster
 from envkit.consent import agrees, can_ask
@@ -291,6 +292,44 @@ def _checked(
         yield kube, settings, plan, before
 
 
+@dataclass(frozen=True)
+class _Course:
+    """What becomes of what is there before the installation.
+
+    Attributes:
+        replace: All of it is removed: the controller is of another minor version.
+        moves: The scale set leaves an organisation or repository that it no longer belongs to.
+        anew: The scale set is made anew, under the same name.
+        leaving: It is being removed already.
+        kept: The scale set that is upgraded; None where none is.
+    """
+
+    replace: bool
+    moves: bool
+    anew: bool
+    leaving: bool
+    kept: ScaleSet | None
+
+    @property
+    def removes_first(self) -> bool:
+        """Whether the runners are removed before anything is installed."""
+        return self.replace or self.moves
+
+
+def _course(before: ArcState, settings: ArcSettings, *, is_lost: bool) -> _Course:
+    """Raises UserError for a scale set that GitHub has refused, and would refuse again."""
+    present = before.scale_set
+    replace = needs_replacement(before.controller.version, settings.version)
+    moves = bool(present and present.registered and not present.belongs_to(settings.config_url))
+    parked = present if present and present.phase == "Outdated" else None
+    if parked and parked.image == settings.image:
+        raise outdated(before)
+    leaving = bool(present and present.deleting and not (replace or moves))
+    # 0.14 never takes up a parked set again, whatever changes.
+    anew = bool(parked or leaving or is_lost)
+    return _Course(replace, moves, anew, leaving, None if replace or moves or anew else present)
+
+
 def _plan_install(
     cluster: Cluster,
     settings: ArcSettings,
@@ -302,54 +341,34 @@ def _plan_install(
     is_lost: bool = False,
     holds_lock: bool = True,
 ) -> tuple[dict[str, Any], ArcState]:
+    """What the playbook has to do, and what is there before. Raises UserError where something stands in the way."""
     problems, resources = find_problems(cluster, settings, kube, verify=verify, adopt=adopt)
     if problems:
         raise refusal(problems)
     before = assess(resources, settings.name)
-    present = before.scale_set
-    replace = needs_replacement(before.controller.version, settings.version)
-    moves = bool(present and present.registered and not present.belongs_to(settings.config_url))
-    remove_first = replace or moves
-    place = plan_removal(cluster, resources, kube) if replace else _place(kube)
-    if replace and not place["delete"]["controller"]:
+    course = _course(before, settings, is_lost=is_lost)
+    place = plan_removal(cluster, resources, kube) if course.replace else _place(kube)
+    if course.replace and not place["delete"]["controller"]:
         raise _cannot_replace(before.controller.version, settings.version)
-    if moves and not replace:
+    if course.moves and not course.replace:
         place["delete"] = {"releases": [settings.name], "controller": False, "definitions": []}
-    parked = present if present and present.phase == "Outdated" else None
-    if parked and parked.image == settings.image:
-        raise outdated(before)
-    leaving = bool(present and present.deleting and not remove_first)
-    anew = bool(parked or leaving or is_lost)
-    kept = None if remove_first or anew else present
-    local = settings.local
     claims = ownership.read_claims(kube, cluster.name) if isinstance(cluster, ExistingCluster) else None
-    owned = _owned_parts(cluster, settings, claims, is_ours=is_ours)
-    # What is removed first, Helm takes back by itself.
-    has_controller = any(namespace(item) == CONTROLLER_NAMESPACE for item in resources.deployments)
-    upgraded = [
-        *([(CONTROLLER_NAMESPACE, CONTROLLER_RELEASE, has_controller)] if is_ours and not replace else []),
-        *([(RUNNERS_NAMESPACE, settings.name, kept is not None)] if not (remove_first or anew) else []),
-    ]
-    releases = [
-        Release(
-            where, release, is_there, is_ours=claims is None or ownership.has_own(claims, resources, where, release)
-        )
-        for where, release, is_there in upgraded
-    ]
+    releases = _upgraded(settings, resources, course, claims, is_ours=is_ours)
     memory = false_memory(kube, releases, alone=holds_lock and claims is None)
     definitions = left_definitions(kube, settings, resources, claims)
     if definitions.remove:
         place["delete"] = {"releases": [], "controller": False, "definitions": list(definitions.remove)}
+    owned = _owned_parts(cluster, settings, claims, is_ours=is_ours)
     own = {name(item) for item in resources.scale_sets if labels(item).get(OWNER_LABEL) == cluster.name}
     others = [each for each in before.others if each in own or not isinstance(cluster, ExistingCluster)]
     return {
         **place,
         "version": settings.version,
         "installed": before.controller.version,
-        "replace": replace,
+        "replace": course.replace,
         # A scale set keeps the number that its first organisation or repository has given it, and would go by it at the
         # next one. It leaves with the credentials that it came with, so before others take their place.
-        "remove": remove_first or bool(definitions.remove),
+        "remove": course.removes_first or bool(definitions.remove),
         "forget": list(memory.secrets),
         "lost": settings.name if is_lost else "",
         "notes": [*memory.notes, *filter(None, [definitions.note])],
@@ -361,20 +380,44 @@ def _plan_install(
             "chart": settings.chart("runners"),
             "values": settings.runner_values,
             **owned["runners"],
-            "has_secrets": settings.corporate.has_proxy or local.has_token,
-            "present": kept is not None,
-            "retry": kept is not None and not kept.registered,
-            # 0.14 never takes up a parked set again, whatever changes: it has to be made anew.
-            "stale": [] if replace else [*others, *([settings.name] if anew else [])],
+            "has_secrets": settings.corporate.has_proxy or settings.local.has_token,
+            "present": course.kept is not None,
+            "retry": course.kept is not None and not course.kept.registered,
+            "stale": [] if course.replace else [*others, *([settings.name] if course.anew else [])],
             # What keeps it may be credentials that are right by now.
-            "leaving": leaving and not is_lost,
+            "leaving": course.leaving and not is_lost,
         },
-        "credentials": {
-            "app_id": "" if local.has_token else local.app_id,
-            "installation_id": "" if local.has_token else local.installation_id,
-            "private_key_file": "" if local.has_token else str(local.private_key_file),
-        },
+        "credentials": _credentials(settings.local),
     }, before
+
+
+def _upgraded(
+    settings: ArcSettings, resources: Resources, course: _Course, claims: ownership.Claims | None, *, is_ours: bool
+) -> list[Release]:
+    """The releases that Helm may know already; what is removed first, it takes back by itself."""
+    has_controller = any(namespace(item) == CONTROLLER_NAMESPACE for item in resources.deployments)
+    upgraded = []
+    if is_ours and not course.replace:
+        upgraded.append((CONTROLLER_NAMESPACE, CONTROLLER_RELEASE, has_controller))
+    if not course.removes_first and not course.anew:
+        upgraded.append((RUNNERS_NAMESPACE, settings.name, course.kept is not None))
+    return [
+        Release(
+            where, release, is_there, is_ours=claims is None or ownership.has_own(claims, resources, where, release)
+        )
+        for where, release, is_there in upgraded
+    ]
+
+
+def _credentials(local: LocalSettings) -> dict[str, str]:
+    """Those of the App, whose key the playbook reads itself; empty where a token takes their place."""
+    if local.has_token:
+        return {"app_id": "", "installation_id": "", "private_key_file": ""}
+    return {
+        "app_id": local.app_id,
+        "installation_id": local.installation_id,
+        "private_key_file": str(local.private_key_file),
+    }
 
 
 def _is_going(kube: Kube, wanted: str) -> bool:
@@ -461,7 +504,7 @@ def _require_controller(resources: Resources) -> None:
 
 
 def _not_removed(kube: Kube, error: CommandFailedError, started: datetime) -> UserError:
-    since = started.strftime("%Y-%m-%dT%H:%M:%SZ")
+    since = rfc3339(started)
     lines = kube.log(namespace=kube.controllers, target=f"--selector={CONTROLLER_SELECTOR}", since=since)
     cause = find_cause(lines)
     if cause and cause.lost:

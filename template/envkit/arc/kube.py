@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -144,9 +145,9 @@ class Kube:
             system = pool.submit(self.get, "deployments,pods", f"--namespace={self.controllers}")
             runners = pool.submit(self.get, f"{SCALE_SETS},{RUNNERS},pods", f"--namespace={RUNNERS_NAMESPACE}")
             items = (*system.result(), *runners.result())
-        key, value = CONTROLLER_SELECTOR.split("=")
+        deployments = _of_kind(items, "Deployment")
         return Resources(
-            deployments=tuple(item for item in _of_kind(items, "Deployment") if labels(item).get(key) == value),
+            deployments=tuple(item for item in deployments if is_selected(item, CONTROLLER_SELECTOR)),
             pods=_of_kind(items, "Pod"),
             scale_sets=_of_kind(items, "AutoscalingRunnerSet"),
             runners=_of_kind(items, "EphemeralRunner"),
@@ -260,6 +261,22 @@ def _of_kind(items: Sequence[Resource], kind: str) -> tuple[Resource, ...]:
 def labels(resource: Resource) -> dict[str, str]:
     """Its labels."""
     return resource["metadata"].get("labels") or {}
+
+
+def is_selected(resource: Resource, selector: str) -> bool:
+    """Whether a resource has the label that a selector `KEY=VALUE` asks for."""
+    key, _, value = selector.partition("=")
+    return labels(resource).get(key) == value
+
+
+def label_path(label: str) -> str:
+    """Where a label stands, as kubectl's columns have it."""
+    return ".metadata.labels." + label.replace(".", r"\.")
+
+
+def rfc3339(moment: datetime) -> str:
+    """A time as the API takes and tells it, in whole seconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def notes(resource: Resource) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from envkit.arc.causes import find_cause
-from envkit.arc.kube import CONTROLLER_SELECTOR, SCALE_SETS, Kube, Resource, kube_of, name, namespace, notes
+from envkit.arc.kube import CONTROLLER_SELECTOR, SCALE_SETS, Kube, Resource, kube_of, name, namespace, notes, rfc3339
 from envkit.arc.settings import CONTROLLER_NAMESPACE, has_runners
 from envkit.arc.state import SCALE_SET_ID
 from envkit.environment import Environment
@@ -50,7 +50,7 @@ def deregister(environment: Environment, steps: Steps, *, running: bool) -> None
 
 def _take_off(kube: Kube, registered: list[Resource], steps: Steps) -> None:
     names = ", ".join(name(item) for item in registered)
-    since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    since = rfc3339(datetime.now(UTC))
     try:
         with steps.step(f"Taking the runners off GitHub: {names}"):
             for item in registered:

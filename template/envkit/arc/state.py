@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from envkit.arc.kube import (
+    CONTROLLER_SELECTOR,
     LISTENER_SELECTOR,
     SCALE_SET_NAME,
     SCALE_SET_NAMESPACE,
     Resource,
     Resources,
+    is_selected,
     labels,
     name,
     namespace,
@@ -231,21 +233,16 @@ def _controller(resources: Resources, now: datetime) -> Part:
     deployment = resources.controller
     if deployment is None:
         return Part()
-    pods = [
-        pod
-        for pod in _pods(resources, resources.controllers)
-        if labels(pod).get("app.kubernetes.io/part-of") == "gha-rs-controller"
-    ]
+    pods = [pod for pod in _pods(resources, resources.controllers) if is_selected(pod, CONTROLLER_SELECTOR)]
     part = _part(pods, labels(deployment).get(_VERSION, ""), now)
-    return Part(**{**part.__dict__, "running": bool(status(deployment).get("availableReplicas"))})
+    return replace(part, running=bool(status(deployment).get("availableReplicas")))
 
 
 def _listener(resources: Resources, wanted: str, now: datetime) -> Part:
-    key, value = LISTENER_SELECTOR.split("=")
     pods = [
         pod
         for pod in _pods(resources, resources.controllers)
-        if labels(pod).get(key) == value
+        if is_selected(pod, LISTENER_SELECTOR)
         and labels(pod).get(SCALE_SET_NAME) == wanted
         and labels(pod).get(SCALE_SET_NAMESPACE, RUNNERS_NAMESPACE) == RUNNERS_NAMESPACE
     ]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from envkit.arc.causes import RAISE_BASE, Cause, error_lines, find_cause
-from envkit.arc.kube import Kube
+from envkit.arc.kube import Kube, rfc3339
 from envkit.arc.listener import with_session
 from envkit.arc.settings import RUNNERS_NAMESPACE
 from envkit.arc.state import NOT_SCHEDULED, ArcState, assess
@@ -94,7 +94,7 @@ class _Watch:
         self._kube = kube
         self._scheduling = scheduling
         self._settles = settles
-        self._since = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._since = rfc3339(since)
         self._first_seen: dict[str, float] = {}
         self._read_at = -_LOGS
         self._last_cause: Cause | None = None

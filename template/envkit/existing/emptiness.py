@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from envkit.arc.kube import Kube
+from envkit.arc.kube import Kube, label_path
 from envkit.arc.settings import OWNER_LABEL
 from envkit.errors import CommandFailedError
 
@@ -80,9 +80,8 @@ def _kinds(kube: Kube) -> str:
 
 def _missed(kube: Kube, namespace: str, kinds: str, owner: str) -> list[str] | None:
     # Only these fields: a listing as JSON would hold the Secrets' content.
-    label = OWNER_LABEL.replace(".", r"\.")
     columns = (
-        f"custom-columns=K:.kind,N:.metadata.name,L:.metadata.labels.{label},"
+        f"custom-columns=K:.kind,N:.metadata.name,L:{label_path(OWNER_LABEL)},"
         "D:.metadata.deletionTimestamp,W:.metadata.ownerReferences[*].kind"
     )
     try:

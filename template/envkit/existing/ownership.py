@@ -10,12 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from envkit.arc.corporate import AUTHORITIES, PROXY_SECRETS
+from envkit.arc.credentials import CREDENTIALS_SECRET
 from envkit.arc.kube import (
     CONTROLLER_SELECTOR,
     DEFINITIONS,
     Kube,
     Resource,
     Resources,
+    label_path,
     labels,
     name,
     namespace,
@@ -25,7 +28,7 @@ from envkit.arc.settings import CONTROLLER_NAMESPACE, OWNER_LABEL, RUNNERS_NAMES
 from envkit.paths import just_command
 
 _LEVEL = "pod-security.kubernetes.io/enforce"
-_OBJECTS = ("arc-github", "arc-proxy", "arc-proxy-http", "arc-proxy-https", "arc-registries", "github-ca")
+_OBJECTS = (CREDENTIALS_SECRET, *PROXY_SECRETS, "arc-registries", AUTHORITIES)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def read_claims(kube: Kube, owner: str) -> Claims:
 
     def found(kinds: str, *arguments: str, only: Sequence[str]) -> dict[str, dict[str, str]]:
         # Only these fields: a listing as JSON would hold the Secrets' content.
-        columns = f"custom-columns=K:.kind,N:.metadata.name,O:{_path(OWNER_LABEL)},L:{_path(_LEVEL)}"
+        columns = f"custom-columns=K:.kind,N:.metadata.name,O:{label_path(OWNER_LABEL)},L:{label_path(_LEVEL)}"
         text = kube.run("get", kinds, "--no-headers", "--ignore-not-found", f"--output={columns}", *arguments)
         rows = [line.split() for line in text.splitlines()]
         keys = (OWNER_LABEL, _LEVEL)
@@ -234,11 +237,6 @@ def definitions_of(names: Sequence[str]) -> list[dict[str, Any]]:
     """Resource definitions by their names, for a removal."""
     kind = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition"}
     return [{**kind, "metadata": {"name": each}} for each in names]
-
-
-def _path(label: str) -> str:
-    """Where a label stands, as kubectl's columns have it."""
-    return ".metadata.labels." + label.replace(".", r"\.")
 
 
 def _watched(controller: Resource) -> str:

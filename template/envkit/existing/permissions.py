@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from envkit.arc.kube import Kube
+from envkit.arc.kube import RUNNER_GROUP, Kube
 from envkit.arc.settings import CONTROLLER_NAMESPACE, RUNNERS_NAMESPACE
 
 
@@ -32,11 +32,11 @@ class Right:
         return f"{self.verb} {self.resource}{f'.{self.group}' if self.group else ''}{where}"
 
 
-_ARC, _RBAC = "actions.github.com", "rbac.authorization.k8s.io"
+_RBAC = "rbac.authorization.k8s.io"
 
 LOOKING = (
     Right("list", "apps", "deployments"),
-    Right("list", _ARC, "autoscalingrunnersets"),
+    Right("list", RUNNER_GROUP, "autoscalingrunnersets"),
     Right("get", "", "namespaces"),
 )
 RUNNERS = (
@@ -45,8 +45,8 @@ RUNNERS = (
         for group, resource in (("", "secrets"), ("", "configmaps"), ("", "serviceaccounts"), (_RBAC, "roles"))
         for verb in ("create", "delete")
     ),
-    Right("create", _ARC, "autoscalingrunnersets", RUNNERS_NAMESPACE),
-    Right("delete", _ARC, "autoscalingrunnersets", RUNNERS_NAMESPACE),
+    Right("create", RUNNER_GROUP, "autoscalingrunnersets", RUNNERS_NAMESPACE),
+    Right("delete", RUNNER_GROUP, "autoscalingrunnersets", RUNNERS_NAMESPACE),
 )
 CONTROLLER = (
     Right("create", "", "namespaces"),
