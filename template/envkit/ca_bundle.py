@@ -110,7 +110,7 @@ def read_ca_bundle(path: Path) -> CaBundle:
         raise UserError(
             f"{path} holds a certificate that cannot be read.",
             f"{str(error).splitlines()[0]}. One may be cut off.",
-            f"openssl storeutl -noout -text -certs {path}   (shows those that can be)",
+            f"openssl storeutl -noout -text -certs {quoted(path)}   (shows those that can be)",
         ) from error
     if strangers := [_name(certificate) for certificate in certificates if not _is_authority(certificate)]:
         raise UserError(

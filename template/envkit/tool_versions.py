@@ -37,7 +37,6 @@ class HostTool:
 
     Attributes:
         name: The executable's name; for `python` several names are tried.
-        purpose: What it is for, as it is told to a person.
         accepted: The versions that work.
         reason: Why these and no others.
         version_arguments: What makes it print its version.
@@ -47,7 +46,6 @@ class HostTool:
     """
 
     name: str
-    purpose: str
     accepted: SpecifierSet
     reason: str
     version_arguments: tuple[str, ...]
@@ -118,7 +116,6 @@ def host_tools() -> dict[str, HostTool]:
     tools = (
         HostTool(
             "k3d",
-            "creates the cluster",
             SpecifierSet(">=5.9,<6"),
             "k3d.yaml is in the format of k3d 5, and tested with 5.9",
             ("version",),
@@ -127,7 +124,6 @@ def host_tools() -> dict[str, HostTool]:
         ),
         HostTool(
             "kubectl",
-            "talks to the cluster",
             SpecifierSet(">=1.35,<1.38"),
             "Kubernetes supports clients within one minor version of the cluster, which is 1.36",
             ("version", "--client"),
@@ -136,7 +132,6 @@ def host_tools() -> dict[str, HostTool]:
         ),
         HostTool(
             "helm",
-            "installs charts",
             SpecifierSet(">=4.0,<5"),
             "the flags of Helm 4 differ from those of Helm 3",
             ("version", "--short"),
@@ -144,21 +139,18 @@ def host_tools() -> dict[str, HostTool]:
         ),
         HostTool(
             "just",
-            "runs the recipes",
             SpecifierSet(">=1.55"),
             "the justfile uses a setting that came with 1.55",
             ("--version",),
         ),
         HostTool(
             "node",
-            "runs JavaScript tools, such as the dev container CLI",
             SpecifierSet(">=20"),
             "the dev container CLI needs Node.js 20",
             ("--version",),
         ),
         HostTool(
             "buildah",
-            "builds and pushes images without Docker",
             SpecifierSet(">=1.23"),
             "1.23 is what the oldest supported Ubuntu has",
             ("--version",),
@@ -166,14 +158,12 @@ def host_tools() -> dict[str, HostTool]:
         ),
         HostTool(
             "python",
-            "runs Ansible",
             SpecifierSet(">=3.12"),
             "ansible-core 2.21 needs Python 3.12",
             ("--version",),
         ),
         HostTool(
             "mise",
-            "brings the tools that are missing",
             SpecifierSet(f">={_mise_toml()['min_version']}"),
             "older ones do not go by mise.lock",
             ("--version",),

@@ -264,9 +264,9 @@ def test_own_values_are_laid_over_those_of_the_template(root: Path, settings: Se
     assert not list(problems(made))
 
 
-def test_own_name_of_the_team_is_the_runners_name(root: Path) -> None:
+def test_own_name_of_the_team_is_the_runners_name(root: Path, settings: Settings) -> None:
     (root / "helm" / "arc-runners.local.yaml").write_text("runnerScaleSetName: ours\n")
-    assert arc_settings.runner_name(root) == "ours"
+    assert settings().name == "ours"
 
 
 @pytest.mark.parametrize("name", ["arc-runners.yaml", "arc-runners.local.yaml"])

@@ -156,16 +156,6 @@ def read_token(root: Path = ROOT) -> str:
     return read_dotenv(root / ".env").get("GITHUB_TOKEN", "")
 
 
-def runner_name(root: Path = ROOT) -> str:
-    """Name of this machine's runners: RUNNER_NAME of `.env`, or the team's.
-
-    Raises UserError where there are no runners, or where the team's file cannot be read.
-    """
-    require_runners(root)
-    team = _read_values(root / "helm" / "arc-runners.yaml").get("runnerScaleSetName")
-    return read_local_settings(root).runner_name or str(team)
-
-
 def require_runners(root: Path = ROOT) -> None:
     """Raises UserError where this environment was generated without runners."""
     if not has_runners(root):
