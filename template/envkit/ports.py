@@ -20,6 +20,8 @@ def is_busy(address: str, port: int, protocol: str = "tcp") -> bool:
     Binding is the sure test on Linux. Where it is not permitted (ports below 1024), and on macOS, where a listener on
     every address keeps nobody from binding to one of them, a connection tells.
     """
+    if not is_own_address(address):
+        return False
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM) as probe:
         if protocol == "tcp":  # for UDP it would let two bind to one port
@@ -40,11 +42,11 @@ def is_busy(address: str, port: int, protocol: str = "tcp") -> bool:
 
 def is_own_address(address: str) -> bool:
     """Whether something can listen on an address of this machine."""
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as probe:
-        try:
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.bind((address, 0))
-        except OSError as error:
-            return error.errno != errno.EADDRNOTAVAIL
+    except OSError as error:
+        return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # the second where IPv6 is switched off
     return True
 
 

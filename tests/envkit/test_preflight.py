@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,9 @@ from fake_tools import Machine
 from samples import AGENTS, K3D_YAML, LOAD_BALANCER, REGISTRY, SERVER, changed, healthy, sample_environment, without
 from support import refuse_to_look
 
-from envkit import preflight
+from envkit import ports, preflight
 from envkit.engine import Published
-from envkit.environment import Environment
+from envkit.environment import Environment, PortUse
 from envkit.errors import UserError
 from envkit.observation import Observation
 from envkit.preflight import Check, Verdict
@@ -215,6 +218,23 @@ def test_a_clean_machine_has_no_leftovers(machine: Machine, shop: Environment) -
 
     assert preflight.check_leftovers(shop, Observation((), None)) == []
     assert preflight.check_leftovers(shop, healthy(shop)) == []
+
+
+def test_an_ipv6_address_where_ipv6_is_switched_off_is_none_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = socket.socket
+
+    def without_ipv6(family: int, kind: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        return original(family, kind)
+
+    monkeypatch.setattr(socket, "socket", without_ipv6)
+
+    (check,) = preflight.check_ports([PortUse("::1", 8080, "HTTP", "HTTP_PORT")])
+
+    assert check.verdict is Verdict.WARN
+    assert "this machine has no address ::1" in check.detail
+    assert not ports.is_busy("::1", 8080)
 
 
 # -- configuration, own ports, and all together ---------------------------------------------------------------------
