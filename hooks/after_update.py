@@ -20,7 +20,7 @@ from migrate import MOVED
 from questions import all_questions
 from update_files import ABORT, UpdatedFiles
 
-_COMMIT = 'git add -A && git commit -m "chore: update {what}"'
+_COMMIT = 'git add -A . && git commit -m "chore: update {what}" .'
 _MOST_NAMES = 12
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from migrations import mise_toml
 from migrations.moved_file import Update
+from update_files import ABORT
 
 MIGRATIONS: tuple[Callable[[Update], str], ...] = (mise_toml.migrate,)
 """In the order in which they came to be."""
@@ -40,7 +41,7 @@ def main() -> int:
             done = (
                 f"This step of the update could not be made: {migration.__doc__}\n"
                 f"    {error}\n"
-                "Go back with: git reset --hard && git clean -d -i   Then put right what it says, and update again."
+                f"Go back with: {ABORT}\nThen put right what it says, and update again."
             )
         if done:
             print(f"\n{done}", file=sys.stderr)

@@ -22,7 +22,7 @@ from envkit.overlay import local_file, merged
 
 _RUNNERS = "helm/arc-runners.yaml"
 """Where there are runners, there is this file."""
-_DELETE_ARC = "git stash -u && { bin/just delete-arc; git stash pop; }"
+_DELETE_ARC = "git stash push -u . && { bin/just delete-arc; git stash pop; }"
 _CHARTS = (
     "helm/arc-controller.yaml",
     _RUNNERS,
@@ -91,7 +91,7 @@ def _provider(files: UpdatedFiles) -> Iterator[str]:
             f"The cluster is that of the context {new.get('context')} now. The one of k3d stays on every machine that"
             f" has it, with its registry{' and its runners' if had_runners else ''}. To delete it:",
             [],
-            "git stash -u && { bin/just delete; git stash pop; }",
+            "git stash push -u . && { bin/just delete; git stash pop; }",
             "Then: bin/just setup && bin/just doctor",
         )
     elif old.get("provider") == "existing" and new.get("provider") != "existing":
@@ -151,7 +151,7 @@ def _renamed(old: Cluster, new: Cluster, *, had_runners: bool) -> str:
         "    bin/just create",
         f"The old one, {old.name}, stays on every machine that has it. To delete it{with_runners}, before",
         "the update reaches the machine: bin/just delete. Or here, unless something is in conflict:",
-        "    git stash -u && { bin/just delete; git stash pop; }",
+        "    git stash push -u . && { bin/just delete; git stash pop; }",
         "To delete it afterwards:",
         *(f"    {command}" for command in commands),
     ]

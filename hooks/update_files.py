@@ -11,8 +11,11 @@ from pathlib import Path
 
 from git_output import git_output
 
-ABORT = "git reset && git checkout . && git clean -d -i"
-"""Leads back to the commit that the update started from."""
+ABORT = "git reset -q . && git checkout . && git clean -d -i ."
+"""Leads back to the commit that the update started from, run in the environment's folder.
+
+The folder may be one of many in a repository, and what others have in theirs stays as it is.
+"""
 
 # The marker lines of `git merge-file`, which Copier labels "before updating" and "after updating".
 _CONFLICT_MARKER = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)

@@ -16,8 +16,8 @@ from envkit.paths import just_command
 from envkit.process import redact, require_tool, tool_environment
 from envkit.template_source import ANSWERS_FILE, Origin, without_credentials
 
-ABORT = "git reset && git checkout . && git clean -d -i"
-"""Leads back to the last commit, run in the environment's folder."""
+ABORT = "git reset -q . && git checkout . && git clean -d -i ."
+"""Leads back to the last commit, run in the environment's folder, and touches nothing outside it."""
 
 _MAYBE_NEWER = "It may want a newer Copier than this environment's."
 _TRACEBACK = "Traceback (most recent call last):"

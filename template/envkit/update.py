@@ -151,7 +151,7 @@ def _require_repository(root: Path) -> None:
         raise UserError(
             f"{root} has no commit in Git.",
             "An update merges into what is committed, and the commit is the way back.",
-            f'cd {quoted(root)} && git init && git add -A && git commit -m "feat: generate the environment"',
+            f'cd {quoted(root)} && git init && git add -A . && git commit -m "feat: generate the environment" .',
         ) from error
 
 
@@ -160,15 +160,15 @@ def _require_clean(root: Path) -> None:
         raise UserError(
             "An update or merge is not finished.",
             "These have conflicts:\n" + "\n".join(open_files),
-            f'Finish it: edit them, then git add -A && git commit -m "chore: update the environment"\n'
+            f'Finish it: edit them, then git add -A . && git commit -m "chore: update the environment" .\n'
             f"or go back: cd {quoted(root)} && {ABORT}",
         )
     if changed := _changed(root):
         raise UserError(
             "There are changes that are not committed.",
             "An update could not be told apart from them:\n" + "\n".join(changed[:10]),
-            f'cd {quoted(root)} && git add -A && git commit -m "..."\n'
-            f"or put them aside: git stash -u && {just_command()} update   (git stash pop brings them back)",
+            f'cd {quoted(root)} && git add -A . && git commit -m "..." .\n'
+            f"or put them aside: git stash push -u . && {just_command()} update   (git stash pop brings them back)",
         )
 
 

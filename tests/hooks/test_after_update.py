@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def test_changed_cluster_configuration_says_that_the_cluster_has_to_be_made_agai
     assert f"  image: docker.io/rancher/k3s:v1.36.4-k3s1 -> docker.io/rancher/{NEWER_K3S}\n" in printed
     assert "  options.k3d.timeout: 300s -> 400s\n    bin/just delete && bin/just create\n" in printed
     assert "CONFLICT" not in printed
-    assert printed.rstrip().endswith("git reset && git checkout . && git clean -d -i")
+    assert printed.rstrip().endswith("git reset -q . && git checkout . && git clean -d -i .")
 
 
 def test_what_the_team_has_set_otherwise_makes_nothing_due(environment: Path, update: Update) -> None:
@@ -132,7 +133,7 @@ def test_answer_to_a_new_question_is_no_change_unless_it_was_chosen(repository: 
 def test_new_name_says_how_to_delete_the_old_cluster(update: Update) -> None:
     printed = update(data={"project": "shop", "cluster_name": "shop-dev"})
     assert "The cluster is called shop-dev now. That is another cluster:\n    bin/just create\n" in printed
-    assert "    git stash -u && { bin/just delete; git stash pop; }\n" in printed
+    assert "    git stash push -u . && { bin/just delete; git stash pop; }\n" in printed
     assert "    k3d cluster delete mathtrail-dev\n    rm -f ~/.kube/k3d-mathtrail-dev.yaml " in printed
     assert (
         "    docker volume rm k3d-mathtrail-registry   (its images, unless another environment uses them)\n" in printed
@@ -159,7 +160,7 @@ EXISTING = {"provider": "existing", "kube_context": "kind-a", "image_repository"
 def test_other_provider_says_what_is_left_behind(environment: Path, update: Update) -> None:
     printed = update(data=EXISTING)
     assert "The cluster is that of the context kind-a now. The one of k3d stays on every machine" in printed
-    assert "git stash -u && { bin/just delete; git stash pop; }" in printed
+    assert "git stash push -u . && { bin/just delete; git stash pop; }" in printed
     assert "bin/just delete && bin/just create" not in printed
     assert not (environment / "k3d.yaml").exists()
     assert "bin/envkit create" not in (environment / "justfile").read_text(encoding="utf-8")
@@ -195,7 +196,7 @@ def test_runners_are_spoken_of_where_there_are_some(update: Update) -> None:
 def test_runners_that_are_no_longer_wanted_are_still_in_the_cluster(update: Update) -> None:
     printed = update(data={"arc": False})
     assert "no runners any more" in printed
-    assert "git stash -u && { bin/just delete-arc; git stash pop; }" in printed
+    assert "git stash push -u . && { bin/just delete-arc; git stash pop; }" in printed
     assert "  removed: helm/arc-runners.yaml (it was: git show HEAD:./helm/arc-runners.yaml)\n" in printed
 
 
@@ -292,14 +293,59 @@ def test_conflict_is_named_with_the_commands_that_finish_or_abort(environment: P
     file.write_text(text.replace("timeout: 300s", "timeout: 500s"), encoding="utf-8")
     printed = update()
     assert "CONFLICTS in 1 file, where you and the template changed the same:\n    k3d.yaml\n" in printed
-    assert '    git add -A && git commit -m "chore: update the environment"\n' in printed
-    assert "    git reset && git checkout . && git clean -d -i\n" in printed
+    assert '    git add -A . && git commit -m "chore: update the environment" .\n' in printed
+    assert "    git reset -q . && git checkout . && git clean -d -i .\n" in printed
     assert "k3d.yaml is not readable before its conflict is resolved" in printed
     # The way back leads back.
     git(environment, "reset", "--quiet")
     git(environment, "checkout", ".")
     assert not git(environment, "status", "--porcelain")
     assert "timeout: 500s" in file.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def one_of_many(tmp_path: Path) -> Path:
+    """An environment in a folder of a larger repository, in whose other folder somebody is at work."""
+    environment, others = tmp_path / "Umgebung für alle", tmp_path / "service"
+    for folder in (environment, others):
+        folder.mkdir()
+        (folder / "file").write_text("before\n", encoding="utf-8")
+    commit_all(tmp_path, "before")
+    for name in ("file", "staged", "new"):
+        (others / name).write_text("not committed yet\n", encoding="utf-8")
+    git(tmp_path, "add", "service/staged")
+    for name in ("file", "new"):
+        (environment / name).write_text("updated\n", encoding="utf-8")
+    return environment
+
+
+OTHERS = " M service/file\nA  service/staged\n?? service/new\n"
+
+
+def test_commands_that_finish_and_undo_keep_to_the_folder_of_the_environment(one_of_many: Path) -> None:
+    commit, undo = [line for line in after_update.report(one_of_many).splitlines() if line.startswith("    git ")]
+    git(one_of_many, "add", "file")
+    subprocess.run(["sh", "-c", undo.replace("-i", "-f")], cwd=one_of_many, check=True, capture_output=True)
+    assert git(one_of_many.parent, "status", "--porcelain") == OTHERS
+    (one_of_many / "new").write_text("updated\n", encoding="utf-8")
+    subprocess.run(["sh", "-c", commit], cwd=one_of_many, check=True, capture_output=True)
+    assert git(one_of_many.parent, "status", "--porcelain") == OTHERS
+    assert git(one_of_many, "show", "--format=", "--name-only", "-z") == "Umgebung für alle/new\0"
+
+
+def test_command_that_deletes_the_old_cluster_puts_nobody_elses_work_aside(one_of_many: Path) -> None:
+    (one_of_many / "helm").mkdir()
+    (one_of_many / "helm" / "arc-runners.yaml").write_text("a: 1\n", encoding="utf-8")
+    git(one_of_many, "add", ".")
+    git(one_of_many, "commit", "--quiet", "--message", "runners", ".")
+    (one_of_many / "helm" / "arc-runners.yaml").unlink()
+    (command,) = [line for line in after_update.report(one_of_many).splitlines() if "git stash" in line]
+    look = "git -C .. status --porcelain >../.git/seen; test -e helm/arc-runners.yaml"
+    run = command.replace("bin/just delete-arc", look)
+    subprocess.run(["sh", "-ec", run], cwd=one_of_many, check=True, capture_output=True)
+    assert (one_of_many.parent / ".git" / "seen").read_text(encoding="utf-8") == OTHERS
+    assert OTHERS in git(one_of_many.parent, "status", "--porcelain")
+    assert not (one_of_many / "helm" / "arc-runners.yaml").exists()
 
 
 @pytest.mark.parametrize("ignored", ["*.rej\n", ""])

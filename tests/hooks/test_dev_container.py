@@ -328,7 +328,7 @@ def test_broken_file_stops_an_update_with_the_way_back(
 ) -> None:
     write(service, usual="{")
     assert hook("update") == 1
-    assert "To undo the update: git reset" in capsys.readouterr().err
+    assert "To undo the update: git reset -q ." in capsys.readouterr().err
     assert (service / ANSWERS).exists()
 
 

@@ -162,7 +162,7 @@ def test_scope_that_was_changed_at_the_prompt_stops_the_update_with_the_way_back
     assert answers_module.main(["check", SNIPPET_ANSWERS]) == 1
     said = capsys.readouterr().err
     assert "script/new ../service -d scope=devcontainer" in said
-    assert "To undo it: git reset && git checkout . && git clean -d -i" in said
+    assert "To undo it: git reset -q . && git checkout . && git clean -d -i ." in said
     assert answers_module.main(["check", ANSWERS]) == 0
 
 

@@ -12,6 +12,7 @@ import migrate
 import pytest
 from migrations.moved_file import Update, move_file
 from support import ROOT, SNAPSHOT_TAG, commit_all, git
+from update_files import ABORT
 from updates.matrix import generate, update
 from updates.releases import Release, releases
 
@@ -132,7 +133,7 @@ def test_migration_that_fails_says_how_to_go_back(
     printed = capsys.readouterr().err
     assert "From here to there." in printed
     assert "Permission denied: 'new.toml'" in printed
-    assert "git reset --hard" in printed
+    assert f"Go back with: {ABORT}\n" in printed
 
 
 def test_migration_by_hand_says_who_runs_it(

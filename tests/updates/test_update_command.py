@@ -189,7 +189,7 @@ def test_changes_that_are_not_committed_are_listed(environment: Path) -> None:
     error = refused(environment)
     assert error.what == "There are changes that are not committed."
     assert "?? notes.md" in error.why
-    assert "git stash -u" in error.next_step
+    assert "git stash push -u ." in error.next_step
 
 
 def test_unfinished_update_is_told_from_other_changes(environment: Path) -> None:
@@ -199,14 +199,14 @@ def test_unfinished_update_is_told_from_other_changes(environment: Path) -> None
     error = refused(environment)
     assert error.what == "An update or merge is not finished."
     assert "k3d.yaml.rej" in error.why
-    assert "git reset && git checkout . && git clean -d -i" in error.next_step
+    assert "git reset -q . && git checkout . && git clean -d -i ." in error.next_step
 
 
 def test_folder_without_a_commit_says_how_to_make_one(environment: Path) -> None:
     shutil.rmtree(environment / ".git")
     error = refused(environment)
     assert "has no commit in Git" in error.what
-    assert "git init && git add -A" in error.next_step
+    assert "git init && git add -A ." in error.next_step
 
 
 def test_template_that_is_gone_is_named_without_its_password(environment: Path, template: Path) -> None:
@@ -251,7 +251,7 @@ def test_version_that_is_not_there_is_refused_with_those_that_are(environment: P
 def test_failure_of_copier_says_how_to_go_back(environment: Path, calls: Calls) -> None:
     with pytest.raises(UserError, match="did not finish") as error:
         update(UPDATE, environment, recorder(calls, 1))
-    assert "git reset && git checkout ." in error.value.next_step
+    assert "git reset -q . && git checkout ." in error.value.next_step
 
 
 @pytest.fixture
@@ -328,7 +328,7 @@ def test_answer_of_no_type_is_told_with_its_question() -> None:
     ended = Ended(1, f"copier.errors.InvalidTypeError: {words}")
     error = explain(ended, Origin("t", "v1.0.0"), "v1.0.0", {}, changed=True)
     assert error.what == "The template does not take the answer to agents."
-    assert error.next_step.endswith("To go back first: git reset && git checkout . && git clean -d -i")
+    assert error.next_step.endswith("To go back first: git reset -q . && git checkout . && git clean -d -i .")
 
 
 @pytest.mark.parametrize("item", ["arc", "=no", ""])
