@@ -18,6 +18,7 @@ import yaml
 from destination import ANSWERS_FILE
 from migrate import MOVED
 from questions import all_questions
+from update_begins import find_envkit, note_end
 from update_files import ABORT, UpdatedFiles
 
 _COMMIT = 'git add -A . && git commit -m "chore: update {what}" .'
@@ -26,8 +27,8 @@ _MOST_NAMES = 12
 
 def report(repository: Path, answers_file: str = ANSWERS_FILE) -> str:
     """What the person who updated has to know."""
-    # The rules by which files are combined are envkit's own; its modules lie in the template, and not yet on the path.
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "template"))
+    # The rules by which files are combined are envkit's own.
+    find_envkit()
     from update_due import due
 
     files = UpdatedFiles(repository)
@@ -132,6 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Says what an update changed: its last step, which Copier runs.")
     parser.add_argument("answers_file", help=f"the answers file of the environment, usually {ANSWERS_FILE}")
     options = parser.parse_args(arguments)
+    note_end(Path.cwd())
     try:
         print(f"\n{report(Path.cwd(), options.answers_file)}\n", file=sys.stderr)
     except (OSError, subprocess.CalledProcessError) as error:

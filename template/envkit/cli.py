@@ -58,7 +58,10 @@ def _interrupted(command: str) -> str:
     if command == "update":
         from envkit.copier_run import ABORT
 
-        return f"\nInterrupted. See git status; to go back: {ABORT}"
+        return (
+            "\nInterrupted. Files that have changed may lack your own edits, which come back at the end of an update.\n"
+            f"To go back: {ABORT}"
+        )
     # What was being started may lack more than a start brings.
     again = "create" if command in ("start", "restart") and not is_existing() else command
     status = "arc-status" if command.endswith("-arc") else "status"

@@ -11,7 +11,7 @@ import yaml
 from packaging.version import InvalidVersion, Version
 
 from envkit.errors import CommandFailedError, UserError
-from envkit.paths import ROOT
+from envkit.paths import ROOT, just_command
 from envkit.process import capture
 from envkit.wording import quoted
 
@@ -84,8 +84,10 @@ def read_origin(root: Path = ROOT) -> Origin:
         UserError: It is lost, or no longer says where the template is; names the command that brings it back.
     """
     path = root / ANSWERS_FILE
+    text = ""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        document = yaml.safe_load(text)
         return Origin(str(document["_src_path"]), str(document["_commit"]))
     except FileNotFoundError:
         raise UserError(
@@ -94,11 +96,26 @@ def read_origin(root: Path = ROOT) -> Origin:
     except OSError as error:
         raise UserError(f"{path} cannot be read.", str(error.strerror or error), f"ls -l {quoted(path)}") from error
     except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:
+        if re.search(r"(?m)^<{7} ", text):
+            raise UserError(
+                f"{path} is in conflict.",
+                "Two sides that were merged have updated to different versions, or have changed the same answer.",
+                f"cd {quoted(root)} && git merge --abort   (git status says whether it is a merge)\n"
+                f"{bring_to_one_version('merge')}",
+            ) from error
         raise UserError(
             f"{path} does not say which version of which template this environment is of.",
             "Copier writes _src_path and _commit there, and nothing else should change them.",
             f"git -C {quoted(root)} log --patch -- {ANSWERS_FILE}   (shows the last change; take it back)",
         ) from error
+
+
+def bring_to_one_version(command: str) -> str:
+    """How two branches of different versions are joined without conflicts in files that nobody has edited."""
+    return (
+        f"On the branch with the older version: {just_command()} update --to TAG   (that of the other branch);"
+        f" commit that, then {command} again."
+    )
 
 
 def published_versions(origin: Origin, root: Path = ROOT) -> Published:

@@ -22,12 +22,14 @@ from envkit.template_source import (
     ANSWERS_FILE,
     Origin,
     Published,
+    bring_to_one_version,
     is_downgrade,
     newer_version,
     published_versions,
     read_origin,
     without_credentials,
 )
+from envkit.update_mark import is_open
 from envkit.wording import quoted
 
 _SECONDS = 60
@@ -157,19 +159,71 @@ def _require_repository(root: Path) -> None:
 
 def _require_clean(root: Path) -> None:
     if open_files := _conflicts(root):
+        raise _unfinished(root, open_files)
+    changed = _changed(root)
+    if not changed:
+        return
+    listed = "\n".join(changed[:10])
+    commit = f"cd {quoted(root)} && git add -A . && git commit -m"
+    back = f"cd {quoted(root)} && {ABORT}"
+    if is_open(root):
         raise UserError(
-            "An update or merge is not finished.",
-            "These have conflicts:\n" + "\n".join(open_files),
-            f'Finish it: edit them, then git add -A . && git commit -m "chore: update the environment" .\n'
-            f"or go back: cd {quoted(root)} && {ABORT}",
+            "The last update was interrupted.",
+            f"What it left may lack your own edits, which come back at its end:\n{listed}",
+            f"{back}\nthen: {just_command()} update\n"
+            f'or, where you have gone back already and these are your own: {commit} "..." .',
         )
-    if changed := _changed(root):
+    if _is_of_other_version(root):
         raise UserError(
-            "There are changes that are not committed.",
-            "An update could not be told apart from them:\n" + "\n".join(changed[:10]),
-            f'cd {quoted(root)} && git add -A . && git commit -m "..." .\n'
-            f"or put them aside: git stash push -u . && {just_command()} update   (git stash pop brings them back)",
+            "The last update is not committed.",
+            f"Another one could not be told apart from it:\n{listed}",
+            f'Where its report came at the end: {commit} "chore: update the environment" .\n'
+            f"or, where it was interrupted: {back}",
         )
+    raise UserError(
+        "There are changes that are not committed.",
+        f"An update could not be told apart from them:\n{listed}",
+        f'{commit} "..." .\n'
+        f"or put them aside: git stash push -u . && {just_command()} update   (git stash pop brings them back)",
+    )
+
+
+def _is_of_other_version(root: Path) -> bool:
+    """Whether the files are of another version of the template than those of the last commit."""
+    compare = ["git", "-C", str(root), "diff", "--unified=0", "HEAD", "--", ANSWERS_FILE]
+    return any(line.startswith("+_commit:") for line in capture(compare, timeout=_SECONDS).splitlines())
+
+
+def _unfinished(root: Path, open_files: list[str]) -> UserError:
+    listed = "These have conflicts:\n" + "\n".join(open_files)
+    merge = _open_merge(root)
+    if merge:
+        # ABORT would leave a merge of which one side is thrown away.
+        return UserError(
+            f"A git {merge} is not finished.",
+            listed,
+            f"Finish it (git status says how), or give it up: git {merge} --abort\n"
+            "Where both sides have updated, to different versions, give it up.\n"
+            f"{bring_to_one_version(merge)}",
+        )
+    rejected = " && git clean -f -X '*.rej'" if any(path.endswith(".rej") for path in open_files) else ""
+    return UserError(
+        "An update is not finished.",
+        listed,
+        f"Finish it: cd {quoted(root)}, edit them (and delete each .rej), then\n"
+        f'  git add -A . && git commit -m "chore: update the environment" .\n'
+        f"or go back: cd {quoted(root)} && {ABORT}{rejected}",
+    )
+
+
+def _open_merge(root: Path) -> str:
+    """The command of Git that has stopped at a conflict; empty where none has."""
+    commands = {"MERGE_HEAD": "merge", "rebase-merge": "rebase", "rebase-apply": "rebase"}
+    commands |= {"CHERRY_PICK_HEAD": "cherry-pick", "REVERT_HEAD": "revert"}
+    asked = [word for name in commands for word in ("--git-path", name)]
+    paths = capture(["git", "-C", str(root), "rev-parse", *asked], timeout=_SECONDS).splitlines()
+    found = (commands[name] for name, path in zip(commands, paths, strict=True) if (root / path).exists())
+    return next(found, "")
 
 
 def _changed(root: Path) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import after_update
 import pytest
 from copier import run_copy, run_update
+from copier.errors import TaskError
 from support import commit_all, git
 from update_files import UpdatedFiles
 
@@ -84,6 +85,7 @@ def test_changed_cluster_configuration_says_that_the_cluster_has_to_be_made_agai
     environment: Path, update: Update
 ) -> None:
     printed = update()
+    assert not list((environment / ".git").glob("envkit-update*"))
     assert f'image: "docker.io/rancher/{NEWER_K3S}"' in (environment / "k3d.yaml").read_text(encoding="utf-8")
     assert printed.count("The update from v10001.0.0 to v10002.0.0 changed 2 files: 2 changed.") == 1
     assert "  changed: .copier-answers.yml, k3d.yaml\n" in printed
@@ -346,6 +348,17 @@ def test_command_that_deletes_the_old_cluster_puts_nobody_elses_work_aside(one_o
     assert (one_of_many.parent / ".git" / "seen").read_text(encoding="utf-8") == OTHERS
     assert OTHERS in git(one_of_many.parent, "status", "--porcelain")
     assert not (one_of_many / "helm" / "arc-runners.yaml").exists()
+
+
+def test_update_stops_before_it_treats_the_rejected_hunks_of_others_as_its_own(
+    environment: Path, update: Update, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (environment / "README.md.rej").touch()
+    with pytest.raises(TaskError):
+        update()
+    assert "    README.md.rej\nCopier takes each for its own" in capfd.readouterr().err
+    assert (environment / "README.md.rej").exists()
+    assert not git(environment, "status", "--porcelain")
 
 
 @pytest.mark.parametrize("ignored", ["*.rej\n", ""])

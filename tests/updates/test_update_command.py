@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from updates.releases import releases
 
 from envkit import copier_command as copier_module
 from envkit import update as update_module
+from envkit import update_mark
 from envkit.cli import main
 from envkit.copier_command import copier_command, pinned_version
 from envkit.copier_run import Ended, explain, run_in_terminal
@@ -192,14 +194,86 @@ def test_changes_that_are_not_committed_are_listed(environment: Path) -> None:
     assert "git stash push -u ." in error.next_step
 
 
-def test_unfinished_update_is_told_from_other_changes(environment: Path) -> None:
+def typed(command: str, folder: Path) -> None:
+    """Types a command that was advised; what asks a question there is answered with yes."""
+    subprocess.run(["sh", "-ec", command.replace("-d -i", "-d -f")], cwd=folder, check=True, capture_output=True)
+
+
+def test_unfinished_update_is_told_from_other_changes_and_the_way_back_leads_back(environment: Path) -> None:
     (environment / ".gitignore").write_text("*.rej\n", encoding="utf-8")
     commit_all(environment, "ignore")
     (environment / "k3d.yaml.rej").touch()
     error = refused(environment)
-    assert error.what == "An update or merge is not finished."
+    assert error.what == "An update is not finished."
     assert "k3d.yaml.rej" in error.why
-    assert "git reset -q . && git checkout . && git clean -d -i ." in error.next_step
+    assert "git add -A . && git commit" in error.next_step
+    typed(error.next_step.rpartition("or go back: ")[2], environment.parent)
+    assert not (environment / "k3d.yaml.rej").exists()
+
+
+def test_interrupted_update_is_not_to_be_committed(environment: Path) -> None:
+    update_mark.begin(environment)
+    (environment / "k3d.yaml").touch()
+    error = refused(environment)
+    assert error.what == "The last update was interrupted."
+    assert "may lack your own edits" in error.why
+    back, again, own = error.next_step.splitlines()
+    assert again == f"then: {just_command()} update"
+    assert "git commit" in own
+    typed(back, environment.parent)
+    assert not git(environment, "status", "--porcelain")
+
+
+def test_update_that_is_not_committed_is_told_from_edits(environment: Path, template: Path) -> None:
+    write_origin(environment, str(template), "v0.10.0")
+    error = refused(environment)
+    assert error.what == "The last update is not committed."
+    commit, back = error.next_step.splitlines()
+    typed(back.removeprefix("or, where it was interrupted: "), environment.parent)
+    write_origin(environment, f"{template}/../{template.name}", "v0.9.0")
+    assert refused(environment).what == "There are changes that are not committed."
+    typed(commit.partition(": ")[2], environment.parent)
+    assert not git(environment, "status", "--porcelain")
+
+
+@pytest.mark.parametrize("wishes", [UPDATE, CHECK])
+def test_answers_of_two_sides_that_were_merged_are_brought_to_one_version(environment: Path, wishes: Wishes) -> None:
+    sides = "<<<<<<< HEAD\n_commit: v0.9.0\n=======\n_commit: v0.10.0\n>>>>>>> theirs\n"
+    (environment / ".copier-answers.yml").write_text(f"{sides}_src_path: t\n", encoding="utf-8")
+    error = refused(environment, wishes)
+    assert error.what == f"{environment}/.copier-answers.yml is in conflict."
+    assert "updated to different versions" in error.why
+    assert "git merge --abort" in error.next_step
+    assert f"{just_command()} update --to TAG" in error.next_step
+
+
+@pytest.mark.parametrize(("text", "status"), [("def main():\n    return 7\n", 7), ("<<<<<<< HEAD\nx = 1\n", 1)])
+def test_envkit_itself_in_conflict_is_told_without_a_traceback(tmp_path: Path, text: str, status: int) -> None:
+    package = tmp_path / "envkit"
+    package.mkdir()
+    shutil.copy(ROOT / "template" / "envkit" / "__main__.py", package)
+    (package / "cli.py").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "envkit", "update"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+    assert (f"error: {package}/cli.py is in conflict" in done.stderr) == (status == 1)
+
+
+@pytest.mark.parametrize("command", ["merge", "rebase"])
+def test_merge_that_has_stopped_is_given_up_by_its_own_command(environment: Path, command: str) -> None:
+    for side, start in (("theirs", "HEAD"), ("ours", "HEAD^")):
+        git(environment, "checkout", "--quiet", "-b", side, start)
+        (environment / "k3d.yaml").write_text(f"{side}: 1\n", encoding="utf-8")
+        commit_all(environment, side)
+    with pytest.raises(AssertionError, match=command):
+        git(environment, command, "theirs")
+    error = refused(environment)
+    assert error.what == f"A git {command} is not finished."
+    assert error.why == "These have conflicts:\nk3d.yaml"
+    typed(f"git {command} --abort", environment)
+    assert error.next_step.splitlines()[0].endswith(f"or give it up: git {command} --abort")
+    assert "git reset" not in error.next_step
 
 
 def test_folder_without_a_commit_says_how_to_make_one(environment: Path) -> None:
