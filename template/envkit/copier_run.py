@@ -26,6 +26,8 @@ _COLOUR = r"(?:\x1b\[[0-9;]*m)*"
 _LAST_SENTENCE = re.compile(
     rf"{_COLOUR}((?:Task .* returned non-zero exit status|You are downgrading from) .*?){_COLOUR}$"
 )
+# Copier takes a name that Git has quoted for the file's own.
+_UNQUOTED = re.compile(r"""FileNotFoundError: .*"(?P<name>[^"']*\\\\[0-7]{3}[^"']*)"'$""")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Ended:
 def run_in_terminal(command: Sequence[str], folder: Path) -> Ended:
     """Runs Copier, which may ask the person questions. A password in the template's address is not shown."""
     # uvx and pipx, which have fetched Copier already, ask the index again.
-    env = tool_environment(read_mirrors(folder).package_variables())
+    env = _with_quoted_names(tool_environment(read_mirrors(folder).package_variables()))
     argv = [require_tool(command[0]), *command[1:]]
     with subprocess.Popen(
         argv, cwd=folder, env=env, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace"
@@ -53,6 +55,13 @@ def run_in_terminal(command: Sequence[str], folder: Path) -> Ended:
     if process.returncode == 0:
         sys.stderr.writelines(held)
     return Ended(process.returncode, _last_words(held))
+
+
+def _with_quoted_names(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which Git quotes names with umlauts, whatever the person has set: Copier expects that."""
+    count = int(env.get("GIT_CONFIG_COUNT") or 0)
+    setting = {f"GIT_CONFIG_KEY_{count}": "core.quotePath", f"GIT_CONFIG_VALUE_{count}": "true"}
+    return {**env, **setting, "GIT_CONFIG_COUNT": str(count + 1)}
 
 
 def explain(ended: Ended, origin: Origin, version: str, data: Mapping[str, str], *, changed: bool) -> UserError:
@@ -71,6 +80,14 @@ def explain(ended: Ended, origin: Origin, version: str, data: Mapping[str, str],
         again = f"Put it right, then: {_update_with(data)}   (nothing was changed)"
         return UserError(
             "The template stopped the update.", "Why stands above.", f"To go back: {ABORT}" if changed else again
+        )
+    if match := _UNQUOTED.match(ended.last_words):
+        octal = match["name"].replace("\\\\", "\\")
+        name = octal.encode("latin-1", "replace").decode("unicode-escape").encode("latin-1").decode(errors="replace")
+        return UserError(
+            f"Copier cannot join a file of yours with one of that name that is new in the template: {name}",
+            "It fails at that in a folder whose name has other letters than a to z.",
+            f"Go back: {ABORT}\nThen give your file another name, commit that, and {_update_with(data)}",
         )
     if ended.last_words.startswith("You are downgrading"):
         return _is_ahead(origin, version, data)

@@ -502,6 +502,30 @@ def test_password_in_what_copier_says_is_not_shown(machine: Machine, capfd: pyte
     assert capfd.readouterr().err == "Cloning https://***@git.example.com/template\n"
 
 
+def test_file_of_a_name_that_is_new_in_the_template_is_named_where_copier_fails_at_it() -> None:
+    words = """FileNotFoundError: [Errno 2] No such file or directory: '/top/"f\\\\303\\\\274r alle/k3d.yaml"'"""
+    error = explain(Ended(1, words), Origin("t", "v1.0.0"), "v2.0.0", {}, changed=True)
+    assert error.what.endswith("new in the template: für alle/k3d.yaml")
+    assert f"give your file another name, commit that, and {just_command()} update" in error.next_step
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_copier_gets_names_from_git_in_quotes_as_it_expects_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], count: int
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_COUNT", str(count))
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "user.name")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "someone")
+    (tmp_path / "größe.txt").touch()
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "config", "core.quotePath", "false")
+    commit_all(tmp_path, "a name that Git quotes")
+    run_in_terminal(["sh", "-c", "git ls-files >&2; git config user.name >&2"], tmp_path)
+    said = capfd.readouterr().err
+    assert '"gr\\303\\266\\303\\237e.txt"\n' in said
+    assert ("someone" in said) == bool(count)
+
+
 def test_other_exception_of_copier_is_told_by_its_last_words(
     real_template: Path, real_environment: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
