@@ -6,6 +6,7 @@ Runs in the updated repository, after the merge. It reads and prints; nothing is
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
@@ -42,6 +43,7 @@ def report(repository: Path, answers_file: str = ANSWERS_FILE) -> str:
         parts.append("\n".join(["Other answers than before:", *(f"  {line}" for line in answers)]))
     parts += _kept_names(old, new, answers_file)
     parts += due(files, scope)
+    parts += _folder_of_commands(repository)
     if open_files := files.conflicts():
         lines = [
             f"CONFLICTS in {len(open_files)} file{_s(open_files)}, where you and the template changed the same:",
@@ -54,6 +56,14 @@ def report(repository: Path, answers_file: str = ANSWERS_FILE) -> str:
         parts.append(f"Look at it (git diff HEAD), then commit it:\n    {commit}")
     parts.append(f"Nothing was applied to a cluster. To go back to where you were:\n    {ABORT}")
     return "\n\n".join(parts)
+
+
+def _folder_of_commands(repository: Path) -> list[str]:
+    """Where the person has to go first, whose shell may be in another folder: just and Copier run in this one."""
+    called_from = os.environ.get("ENVKIT_CALLED_FROM") or os.environ.get("PWD", "")
+    if not called_from or Path(called_from).resolve() == repository.resolve():
+        return []
+    return [f"All commands of this report are for the folder of the update:\n    cd {shlex.quote(str(repository))}"]
 
 
 def _summary(files: UpdatedFiles, old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from envkit.existing.cluster import ExistingCluster
 from envkit.image_commands import add_image_commands
 from envkit.lock import cluster_lock
 from envkit.merge_target import why_left_alone
-from envkit.paths import just_command
+from envkit.paths import ROOT, just_command
 from envkit.progress import Steps
 from envkit.provider import is_existing
 from envkit.reconciler import Outcome, Reconciler
@@ -27,6 +27,7 @@ from envkit.registry import push
 from envkit.removal import delete, remove_local_images
 from envkit.runner.commands import add_runner_commands
 from envkit.session import Session
+from envkit.wording import quoted
 
 _LOOK_AT_DISK = "df -h && ls -ld ~ ~/.kube ~/.local/state   (is there space, and is it yours to write?)"
 
@@ -60,7 +61,7 @@ def _interrupted(command: str) -> str:
 
         return (
             "\nInterrupted. Files that have changed may lack your own edits, which come back at the end of an update.\n"
-            f"To go back: {ABORT}"
+            f"To go back: cd {quoted(ROOT)} && {ABORT}"
         )
     # What was being started may lack more than a start brings.
     again = "create" if command in ("start", "restart") and not is_existing() else command

@@ -24,7 +24,7 @@ def just_command() -> str:
 def path_of_argument(text: str) -> Path:
     """The file that an argument names, absolute: a relative path counts from where the person called just.
 
-    just starts every recipe in the repository's root; a recipe that takes a file sets `ENVKIT_CALLED_FROM` besides.
+    just starts every recipe in the repository's root; those to which that matters set `ENVKIT_CALLED_FROM` besides.
     """
     return Path(os.path.realpath(Path(os.environ.get("ENVKIT_CALLED_FROM", ""), text)))
 

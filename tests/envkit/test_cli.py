@@ -119,20 +119,22 @@ def test_a_file_is_looked_for_where_the_person_called_just(
     assert vars(parse(["images", option, "/all.tar"]))[option.strip("-")] == Path("/all.tar")
 
 
-def test_the_recipe_says_where_it_was_called(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("provider", "arguments"),
+    [("k3d", ["images", "--load", "my all.tar"]), ("k3d", ["update", "--check"]), ("existing", ["update"])],
+)
+def test_the_recipe_says_where_it_was_called(tmp_path: Path, provider: str, arguments: list[str]) -> None:
     root, below = tmp_path / "shop", tmp_path / "shop" / "it's a folder"
     below.mkdir(parents=True)
-    justfile = "{% if provider == 'k3d' %}justfile{% endif %}"
+    justfile = f"{{% if provider == '{provider}' %}}justfile{{% endif %}}"
     (root / "justfile").write_text((paths.ROOT / justfile).read_text(encoding="utf-8"), encoding="utf-8")
     (root / "bin").mkdir()
     (root / "bin" / "envkit").write_text('#!/bin/sh\nprintf "%s|" "$PWD" "$ENVKIT_CALLED_FROM" "$@"\n')
     (root / "bin" / "envkit").chmod(0o755)
 
-    done = subprocess.run(
-        ["just", "images", "--load", "my all.tar"], cwd=below, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["just", *arguments], cwd=below, capture_output=True, text=True, check=False)
 
-    assert (done.stderr, done.stdout) == ("", f"{root}|{below}|images|--load|my all.tar|")
+    assert (done.stderr, done.stdout) == ("", "|".join([str(root), str(below), *arguments, ""]))
 
 
 @pytest.mark.parametrize("arguments", [[], ["craete"], ["create", "--fast"], ["push"], ["install", "--only", "x"]])

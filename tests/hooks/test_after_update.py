@@ -12,6 +12,7 @@ import after_update
 import pytest
 from copier import run_copy, run_update
 from copier.errors import TaskError
+from plumbum import local
 from support import commit_all, git
 from update_files import UpdatedFiles
 
@@ -75,7 +76,8 @@ def update(environment: Path, capfd: pytest.CaptureFixture[str]) -> Update:
         commit_all(environment, "edited by the team")
         capfd.readouterr()
         # Without the tasks, which check the answers three times; migrations, and so the report, are made all the same.
-        run_update(environment, defaults=True, quiet=True, unsafe=True, overwrite=True, skip_tasks=True, **options)
+        with local.env(PWD=str(environment)):  # where the person's shell is
+            run_update(environment, defaults=True, quiet=True, unsafe=True, overwrite=True, skip_tasks=True, **options)
         return capfd.readouterr().err
 
     return run
@@ -319,6 +321,18 @@ def one_of_many(tmp_path: Path) -> Path:
     for name in ("file", "new"):
         (environment / name).write_text("updated\n", encoding="utf-8")
     return environment
+
+
+@pytest.mark.parametrize(("variable", "place"), [("PWD", "env"), ("PWD", "."), ("ENVKIT_CALLED_FROM", "env/helm")])
+def test_folder_of_the_commands_is_named_where_the_person_is_elsewhere(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, variable: str, place: str
+) -> None:
+    environment = repository / "env"
+    environment.mkdir()
+    (environment / "new").touch()
+    monkeypatch.setenv("PWD", str(environment))
+    monkeypatch.setenv(variable, str(repository / place))
+    assert (f"\n    cd {environment}\n" in after_update.report(environment)) == (place != "env")
 
 
 OTHERS = " M service/file\nA  service/staged\n?? service/new\n"
