@@ -10,6 +10,7 @@ name without the version.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -124,7 +125,7 @@ def merge(text: str, *, base: str | None, new: str, compose: bool, refuse: bool 
     _refuse_other_kubeconfig(parse(text), wanted, plan)
     if plan.conflicts and (base is None if refuse is None else refuse):
         raise UnmergeableError("\n".join(plan.conflicts))
-    return Merged(_applied(text, plan, base or "{}", new), plan.conflicts)
+    return Merged(_with_new_comments(_applied(text, plan, base or "{}", new), base or "{}", new), plan.conflicts)
 
 
 def take_out(text: str, *, base: str) -> Merged:
@@ -418,6 +419,29 @@ def _comments_of(new: str, path: Place, entry: Entry | None = None) -> list[str]
         if _is(child, entry, path):
             return comments_above(new, child)
     return []
+
+
+def _with_new_comments(text: str, base: str, new: str) -> str:
+    """The text with the snippet's comments as they are now, where they stand as they were."""
+    before, after = dict(_commented(base, parse(base))), dict(_commented(new, parse(new)))
+    for place, old in before.items():
+        now = after.get(place)
+        if not old or now is None or now == old:
+            continue
+        lines = r"\r?\n[ \t]*".join(map(re.escape, old))
+        found = list(re.finditer(rf"(?m)^(?P<indent>[ \t]*){lines}(?P<end>\r?\n)", text))
+        if len(found) == 1:
+            comments = "".join(f"{found[0]['indent']}{line}{found[0]['end']}" for line in now)
+            text = text[: found[0].start()] + comments + text[found[0].end() :]
+    return text
+
+
+def _commented(text: str, node: Node, place: Place = _ROOT) -> Iterator[tuple[Place, list[str]]]:
+    """Every member and element with the comments above it, by its place; a feature by its name without the version."""
+    for index, child in enumerate(node.children):
+        inner = (*place, _unversioned(child.key) if child.key else str(index))
+        yield inner, comments_above(text, child)
+        yield from _commented(text, child.node, inner)
 
 
 def _is(child: Child, entry: Entry | None, path: Place) -> bool:

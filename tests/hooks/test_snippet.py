@@ -305,3 +305,20 @@ def test_whatever_the_team_has_is_there_after_merge_update_and_removal(
     assert wanted["features"].items() <= document["features"].items()
     assert {*wanted["mounts"]} <= {*document["mounts"]}
     assert {*wanted["runArgs"]} <= {*document["runArgs"]}
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_comments_of_the_snippet_follow_the_template_where_nobody_has_changed_them(newline: str) -> None:
+    text = merge(FILE, base=None, new=snippet(), compose=False).text
+    old, second = "// The versions are those of the environment's mise.toml.", "// The folder and not the file"
+    assert text.count(old) == text.count(second) == 1
+    new = (
+        snippet()
+        .replace(old, f"// One line.\n    {old} Newer.")
+        .replace(second, "// Newer: the folder and not the file")
+    )
+    ours = text.replace(second, "// Ours: the folder").replace("\n", newline)
+    found = merge(ours, base=snippet(), new=new, compose=False)
+    assert found.kept == []
+    assert found.text == ours.replace(old, f"// One line.{newline}        {old} Newer.")
+    assert merge(found.text, base=new, new=snippet(), compose=False).text == ours
