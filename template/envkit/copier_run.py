@@ -15,6 +15,7 @@ from envkit.mirrors import read_mirrors
 from envkit.paths import just_command
 from envkit.process import redact, require_tool, tool_environment
 from envkit.template_source import ANSWERS_FILE, Origin, without_credentials
+from envkit.wording import quoted
 
 ABORT = "git reset -q . && git checkout . && git clean -d -i ."
 """Leads back to the last commit, run in the environment's folder, and touches nothing outside it."""
@@ -92,16 +93,28 @@ def explain(ended: Ended, origin: Origin, version: str, data: Mapping[str, str],
     if ended.last_words.startswith("You are downgrading"):
         return _is_ahead(origin, version, data)
     if f"Unknown revision: {origin.commit!r}" in ended.last_words:
-        return UserError(
-            f"The template no longer has {origin.commit}, the version that this environment is of.",
-            f"An update needs its files for a comparison; they were at {without_credentials(origin.source)}.",
-            f"Bring the tag back there, or write the version or commit that has the same files into _commit of\n"
-            f"{ANSWERS_FILE} and commit that; then {just_command()} update",
-        )
+        return _lost_version(origin, data)
     return UserError(
         f"Copier did not finish the update (exit status {ended.status}).",
         f"{ended.last_words or 'What it says stands above.'}\n{_MAYBE_NEWER}",
         f"git status; to go back: {ABORT}\n{_with_newest_copier(version)}",
+    )
+
+
+def _lost_version(origin: Origin, data: Iterable[str]) -> UserError:
+    """The error where the template has no such version as the environment is of."""
+    clone = Path(origin.source).expanduser()
+    if (clone / ".git" / "shallow").is_file():
+        return UserError(
+            f"The template's clone {clone} has no {origin.commit}, the version that this environment is of.",
+            "It is a shallow clone, and an update needs that version's files for a comparison.",
+            f"git -C {quoted(clone)} fetch --unshallow --tags && {_update_with(data)}",
+        )
+    return UserError(
+        f"The template no longer has {origin.commit}, the version that this environment is of.",
+        f"An update needs its files for a comparison; they were at {without_credentials(origin.source)}.",
+        f"Bring the tag back there, or write the version or commit that has the same files into _commit of\n"
+        f"{ANSWERS_FILE} and commit that; then {just_command()} update",
     )
 
 

@@ -488,6 +488,20 @@ def test_version_of_the_environment_that_the_template_has_lost_is_told(
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
+def test_shallow_clone_of_the_template_is_told_from_one_that_has_lost_a_version(template: Path, tmp_path: Path) -> None:
+    shallow = tmp_path / "shallow clone"
+    git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{template}", shallow.name)
+    ended = Ended(1, "ValueError: Unknown revision: 'v0.9.0'")
+    error = explain(ended, Origin(str(shallow), "v0.9.0"), "v0.10.1", {}, changed=False)
+    assert "It is a shallow clone" in error.why
+    fetch, then = error.next_step.split(" && ")
+    assert then == f"{just_command()} update"
+    typed(fetch, tmp_path)
+    assert "v0.9.0" in git(shallow, "tag")
+    error = explain(ended, Origin(str(shallow), "v0.9.0"), "v0.10.1", {}, changed=False)
+    assert "no longer has v0.9.0" in error.what
+
+
 def test_password_in_what_copier_says_is_not_shown(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
     address = "https://me:secret@git.example.com/template"
     machine.add(
