@@ -28,7 +28,7 @@ from envkit.corporate_network import (
     read_corporate_network,
     read_own_ca_bundle,
 )
-from envkit.dotenv_file import read_dotenv
+from envkit.dotenv_file import RUNNER_KEYS, read_dotenv, refuse_mistyped
 from envkit.environment import (
     ALL_INTERFACES,
     HASH_LABEL,
@@ -72,18 +72,6 @@ class Overrides(BaseModel):
     REGISTRY_PORT: _UnprivilegedPort | None = None
     LENS: Lens | None = None
     RUNNER_NAME: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,43}[a-z0-9])?$")] | None = None
-
-
-_OTHER_DOTENV_KEYS = (
-    "GITHUB_APP_ID",
-    "GITHUB_APP_INSTALLATION_ID",
-    "GITHUB_APP_PRIVATE_KEY_PATH",
-    "GITHUB_CA_FILE",
-    "GITHUB_CONFIG_URL",
-    "GITHUB_TOKEN",
-    *DOTENV_KEYS,
-)
-"""Lines of `.env` that other parts of the environment read; known here so that they are not taken for typing errors."""
 
 
 _K3D_KEYS = (
@@ -310,15 +298,7 @@ def _read_k3d_yaml(path: Path) -> dict[str, Any]:
 
 
 def _overrides(values: dict[str, str], path: Path) -> Overrides:
-    known = [*Overrides.model_fields, *_OTHER_DOTENV_KEYS]
-    for key in values:
-        nearest = difflib.get_close_matches(key.upper(), known, n=1, cutoff=0.8)
-        if key not in known and nearest:
-            raise UserError(
-                f"{path} sets {key}, which nothing reads.",
-                f"Did you mean {nearest[0]}?",
-                f"Correct the line in {path}.",
-            )
+    refuse_mistyped(values, [*Overrides.model_fields, *RUNNER_KEYS, *DOTENV_KEYS], path)
     try:
         return Overrides.model_validate(values)
     except ValidationError as error:

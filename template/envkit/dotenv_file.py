@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dotenv.parser import parse_stream
 
 from envkit.errors import UserError
 from envkit.wording import quoted
+
+RUNNER_KEYS = (
+    "GITHUB_APP_ID",
+    "GITHUB_APP_INSTALLATION_ID",
+    "GITHUB_APP_PRIVATE_KEY_PATH",
+    "GITHUB_CA_FILE",
+    "GITHUB_CONFIG_URL",
+    "GITHUB_TOKEN",
+    "RUNNER_NAME",
+)
+"""The lines that concern runners."""
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
@@ -33,3 +45,19 @@ def read_dotenv(path: Path) -> dict[str, str]:
         if binding.key:
             values[binding.key] = (binding.value or "").strip()
     return {key: value for key, value in values.items() if value}
+
+
+def refuse_mistyped(values: Mapping[str, str], known: Iterable[str], path: Path) -> None:
+    """Raises UserError where a name is nearly one that is read; other tools may have lines of their own there."""
+    known = list(known)
+    for key in values:
+        if key in known:
+            continue
+        import difflib  # only for a name that is not ours
+
+        if nearest := difflib.get_close_matches(key.upper(), known, n=1, cutoff=0.8):
+            raise UserError(
+                f"{path} sets {key}, which nothing reads.",
+                f"Did you mean {nearest[0]}?",
+                f"Correct the line in {path}.",
+            )

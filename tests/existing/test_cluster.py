@@ -49,6 +49,28 @@ def test_wrong_line_of_the_developers_is_named(line: str, told: str, root: Path)
     assert told in caught.value.why
 
 
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("KUBE_CONTXT=mine", "KUBE_CONTEXT"),
+        ("arc_context=mine", "ARC_CONTEXT"),
+        ("HTTPS_PROXI=http://proxy.example.com:3128", "HTTPS_PROXY"),
+        ("RUNER_NAME=mine", "RUNNER_NAME"),
+    ],
+)
+def test_mistyped_line_of_the_developers_is_named_with_the_right_one(line: str, meant: str, root: Path) -> None:
+    (root / ".env").write_text(f"{line}\n", encoding="utf-8")
+    with pytest.raises(UserError, match="which nothing reads") as caught:
+        read_existing_cluster(root)
+    assert caught.value.what.startswith(f"{root / '.env'} sets {line.partition('=')[0]},")
+    assert caught.value.why == f"Did you mean {meant}?"
+
+
+def test_lines_that_others_read_may_stand_there(cluster: ExistingCluster, root: Path) -> None:
+    (root / ".env").write_text("RUNNER_NAME=mine\nGITHUB_TOKEN=x\nDATABASE_URL=x\n", encoding="utf-8")
+    assert read_existing_cluster(root) == cluster
+
+
 def test_cluster_is_found_whoever_makes_it(root: Path, tmp_path: Path) -> None:
     assert isinstance(load_cluster(root), ExistingCluster)
     with pytest.raises(UserError, match="is there already"):

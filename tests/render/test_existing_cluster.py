@@ -17,6 +17,8 @@ from jsonc import parse
 from support import ROOT, CopyProject, read_yaml
 
 from envkit import config
+from envkit.corporate_network import DOTENV_KEYS
+from envkit.dotenv_file import RUNNER_KEYS
 from envkit.existing import settings as existing_settings
 
 ANSWERS: dict[str, Any] = {
@@ -103,8 +105,8 @@ def test_env_example_names_exactly_the_settings_that_are_read(
     answers = ANSWERS if provider == "existing" else {}
     example = (copy_project(tmp_path / "env", **answers) / ".env.example").read_text(encoding="utf-8")
     named = re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)
-    own = {*existing_settings._Local.model_fields, "RUNNER_NAME"} if answers else {*config.Overrides.model_fields}
-    assert sorted(named) == sorted({*own, *config._OTHER_DOTENV_KEYS})
+    own = (existing_settings._Local if answers else config.Overrides).model_fields
+    assert sorted(named) == sorted({*own, *RUNNER_KEYS, *DOTENV_KEYS})
 
 
 def test_readme_advises_nothing_that_is_so_already_or_has_no_runners(tmp_path: Path, copy_project: CopyProject) -> None:

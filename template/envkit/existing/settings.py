@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, StrictBool, ValidationError
 
-from envkit.corporate_network import read_corporate_network
-from envkit.dotenv_file import read_dotenv
+from envkit.corporate_network import DOTENV_KEYS, read_corporate_network
+from envkit.dotenv_file import RUNNER_KEYS, read_dotenv, refuse_mistyped
 from envkit.environment import Lens
 from envkit.errors import UserError, validation_problems
 from envkit.existing.cluster import CONSENT_VARIABLE, OWN_ADDRESSES, ExistingCluster
@@ -64,8 +64,10 @@ def read_existing_cluster(root: Path = ROOT) -> ExistingCluster:
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
         raise UserError(f"{path} is not right.", _said(error), f"git -C {quoted(root)} diff {path.name}") from error
     dotenv = root / ".env"
+    values = read_dotenv(dotenv)
+    refuse_mistyped(values, [*_Local.model_fields, *RUNNER_KEYS, *DOTENV_KEYS], dotenv)
     try:
-        local = _Local.model_validate(read_dotenv(dotenv))
+        local = _Local.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{dotenv} has a value that is not allowed.", _said(error), f"Correct {dotenv}.") from error
     return ExistingCluster(
