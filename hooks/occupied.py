@@ -128,8 +128,9 @@ def _free(name: str, names: set[str], length: int) -> str:
 
 
 def _taken_ports(answers: Mapping[str, Any], own: list[Neighbour], others: list[Neighbour]) -> list[Taken]:
-    mine = {port.number for neighbour in own for port in neighbour.ports}
-    theirs = {port.number: neighbour for neighbour in others for port in neighbour.ports}
+    # All ports of the answers are TCP: UDP of the same number is another port.
+    mine = {port.number for neighbour in own for port in neighbour.ports if port.protocol == "tcp"}
+    theirs = {port.number: neighbour for neighbour in others for port in neighbour.ports if port.protocol == "tcp"}
     keys = [key for key in answers if key.endswith("_port")]
     used = {answers[key] for key in keys} | theirs.keys()
     found = []

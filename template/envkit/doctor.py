@@ -10,6 +10,7 @@ from envkit import preflight
 from envkit.arc.settings import has_runners
 from envkit.cluster import load_cluster
 from envkit.engine import k3d_containers
+from envkit.environment import PortKey
 from envkit.errors import UserError
 from envkit.existing.cluster import ExistingCluster
 from envkit.localhost_names import hosts_command, resolves
@@ -41,8 +42,8 @@ def diagnose() -> list[Check]:
     checks.append(preflight.check_config(environment))
     docker = preflight.check_docker()
     checks.append(docker)
-    own: frozenset[int] = frozenset()
-    others: dict[int, Neighbour] = {}
+    own: frozenset[PortKey] = frozenset()
+    others: dict[PortKey, Neighbour] = {}
     if docker.verdict is Verdict.OK:
         try:
             observation = observe(environment)

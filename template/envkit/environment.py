@@ -26,6 +26,9 @@ from envkit.provider import is_existing
 if TYPE_CHECKING:
     from envkit.images import Images
 
+PortKey = tuple[int, str]
+"""A port's number and its protocol: TCP and UDP of one number are two ports."""
+
 Lens = Literal["openlens", "freelens", "none"]
 
 HASH_LABEL = "envkit.config-hash"
@@ -70,6 +73,11 @@ class PortUse:
     purpose: str
     variable: str = ""
     protocol: str = "tcp"
+
+    @property
+    def key(self) -> PortKey:
+        """What it is known by among others."""
+        return self.number, self.protocol
 
 
 @dataclass(frozen=True)

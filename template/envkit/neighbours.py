@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from envkit.engine import Container
+from envkit.environment import PortKey
 from envkit.paths import is_environment
 
 _PURPOSES = {("loadbalancer", 80): "HTTP", ("loadbalancer", 443): "HTTPS", ("loadbalancer", 6443): "Kubernetes API"}
@@ -35,6 +36,11 @@ class NeighbourPort:
     purpose: str
     protocol: str
     container: str
+
+    @property
+    def key(self) -> PortKey:
+        """What it is known by among others."""
+        return self.number, self.protocol
 
 
 @dataclass(frozen=True)

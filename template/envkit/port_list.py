@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from envkit.engine import k3d_containers
-from envkit.environment import Environment
+from envkit.environment import Environment, PortKey
 from envkit.neighbours import Neighbour, NeighbourPort, neighbours, project_in
 from envkit.paths import ROOT, just_command
 from envkit.ports import is_busy, move_hint, owner_of
@@ -64,10 +64,10 @@ def _absent(environment: Environment) -> Neighbour:
     return Neighbour(project_in(str(ROOT)), environment.cluster, environment.registry.name, "absent", str(ROOT), ports)
 
 
-def others_ports(environment: Environment, found: Iterable[Neighbour]) -> dict[int, Neighbour]:
+def others_ports(environment: Environment, found: Iterable[Neighbour]) -> dict[PortKey, Neighbour]:
     """The ports that other environments have, running or not; those of a registry that this one shares are its own."""
     return {
-        port.number: neighbour for neighbour in found if not _is_own(environment, neighbour) for port in neighbour.ports
+        port.key: neighbour for neighbour in found if not _is_own(environment, neighbour) for port in neighbour.ports
     }
 
 
@@ -79,19 +79,19 @@ def _is_own(environment: Environment, neighbour: Neighbour) -> bool:
 
 def _own(environment: Environment, found: list[Neighbour]) -> Iterable[OwnPort]:
     own = [neighbour for neighbour in found if _is_own(environment, neighbour)]
-    mine = {port.number for neighbour in own for port in neighbour.ports}
-    held = {port.number for neighbour in own if neighbour.state == "running" for port in neighbour.ports}
+    mine = {port.key for neighbour in own for port in neighbour.ports}
+    held = {port.key for neighbour in own if neighbour.state == "running" for port in neighbour.ports}
     others = others_ports(environment, found)
-    taken = {use.number for use in environment.ports} | others.keys()
+    taken = {use.number for use in environment.ports} | {number for number, _ in others}
     for use in environment.ports:
         fix = ""
         # Two that have the same ports may take turns: the one that runs has them.
-        if use.number in held or use.number in mine - others.keys():
+        if use.key in held or use.key in mine - others.keys():
             owner = "this environment"
-        elif use.number in others:
-            owner, fix = others[use.number].title, move_hint(use, taken)
+        elif use.key in others:
+            owner, fix = others[use.key].title, move_hint(use, taken)
         elif is_busy(use.address, use.number, use.protocol):
-            owner, fix = owner_of(use.number), move_hint(use, taken)
+            owner, fix = owner_of(*use.key), move_hint(use, taken)
         else:
             owner = "nobody"
         yield OwnPort(use.address, use.number, use.purpose, owner, fix)

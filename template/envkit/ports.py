@@ -50,31 +50,27 @@ def is_own_address(address: str) -> bool:
     return True
 
 
-def owner_of(port: int) -> str:
+def owner_of(port: int, protocol: str = "tcp") -> str:
     """Who listens on a port: a container, or a process with its number where that may be read."""
     try:
-        names = docker("ps", "--filter", f"publish={port}", "--format", "{{.Names}}").split()
+        names = docker("ps", "--filter", f"publish={port}/{protocol}", "--format", "{{.Names}}").split()
     except UserError:
         names = []
     if names:
         return f"the container {names[0]}"
-    return _process_on(port) or "a process that only root may see (sudo ss -ltnp)"
+    return _process_on(port, protocol) or f"a process that only root may see (sudo ss -l{protocol[0]}np)"
 
 
-def _process_on(port: int) -> str:
+def _process_on(port: int, protocol: str) -> str:
     import psutil
 
     try:
-        connections = psutil.net_connections(kind="tcp")
+        connections = psutil.net_connections(kind=protocol)
     except (psutil.AccessDenied, PermissionError):  # macOS tells it to root only
         return ""
+    holds = psutil.CONN_LISTEN if protocol == "tcp" else psutil.CONN_NONE  # UDP has no connections
     for connection in connections:
-        if (
-            connection.status == psutil.CONN_LISTEN
-            and connection.laddr
-            and connection.laddr.port == port
-            and connection.pid
-        ):
+        if connection.status == holds and connection.laddr and connection.laddr.port == port and connection.pid:
             try:
                 return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
             except psutil.NoSuchProcess:

@@ -16,7 +16,7 @@ from envkit.cluster import Cluster
 from envkit.config import k3d_input
 from envkit.corporate_network import is_loopback, proxy_endpoint, read_own_ca_bundle
 from envkit.engine import docker, inspect
-from envkit.environment import Environment, PortUse
+from envkit.environment import Environment, PortKey, PortUse
 from envkit.errors import CommandFailedError, UserError
 from envkit.neighbours import Neighbour
 from envkit.observation import Observation
@@ -150,7 +150,9 @@ def _check_rootless_ports(environment: Environment) -> list[Check]:
 
 
 def check_ports(
-    uses: Sequence[PortUse], own_ports: frozenset[int] = frozenset(), others: Mapping[int, Neighbour] | None = None
+    uses: Sequence[PortUse],
+    own_ports: frozenset[PortKey] = frozenset(),
+    others: Mapping[PortKey, Neighbour] | None = None,
 ) -> list[Check]:
     """Every port of the environment is free, or held by the environment itself.
 
@@ -162,22 +164,22 @@ def check_ports(
         others: The ports of other environments, running or not.
     """
     others = others or {}
-    taken = {use.number for use in uses} | others.keys()
+    taken = {use.number for use in uses} | {number for number, _ in others}
     checks = []
     for use in uses:
         where = f"{use.purpose} on {use.address}:{use.number}"
-        if use.number in own_ports:
+        if use.key in own_ports:
             checks.append(Check(f"Port {use.number}", Verdict.OK, f"{where}: held by this environment"))
         elif not is_own_address(use.address):
             detail = f"{where}: this machine has no address {use.address}"
             fix = f"127.0.0.1:{use.number} in place of {use.address}:{use.number} in k3d.yaml"
             checks.append(Check(f"Port {use.number}", Verdict.WARN, detail, fix))
         elif is_busy(use.address, use.number, use.protocol):
-            holder = others[use.number].title if use.number in others else owner_of(use.number)
+            holder = others[use.key].title if use.key in others else owner_of(*use.key)
             detail = f"{where}: held by {holder}"
             checks.append(Check(f"Port {use.number}", Verdict.FAIL, detail, move_hint(use, taken)))
-        elif use.number in others:
-            detail = f"{where}: free, but only one of the two can run: {others[use.number].title} has it too"
+        elif use.key in others:
+            detail = f"{where}: free, but only one of the two can run: {others[use.key].title} has it too"
             checks.append(Check(f"Port {use.number}", Verdict.WARN, detail, move_hint(use, taken)))
         else:
             checks.append(Check(f"Port {use.number}", Verdict.OK, f"{where}: free"))
@@ -287,9 +289,10 @@ def check_leftovers(environment: Environment, observation: Observation) -> list[
     return [Check("Leftovers", Verdict.WARN, f"without a cluster: {', '.join(found)}", f"{just_command()} create")]
 
 
-def own_published_ports(observation: Observation) -> frozenset[int]:
+def own_published_ports(observation: Observation) -> frozenset[PortKey]:
     """Ports that the environment's running containers hold; a `:direct` port is a node's own."""
-    return frozenset(port.number for part in observation.containers if part.running for port in part.published)
+    running = [part for part in observation.containers if part.running]
+    return frozenset((port.number, port.protocol) for part in running for port in part.published)
 
 
 def require(checks: list[Check], action: str, say: Callable[[str], None]) -> None:

@@ -288,8 +288,8 @@ class Reconciler:
             else:
                 # A drifted cluster starts with the ports that it was made with.
                 stopped = [part for part in observation.containers if not part.running]
-                wanted = {(port.address, port.number) for part in stopped for port in part.published}
-                uses = [use for use in self._environment.ports if (use.address, use.number) in wanted]
+                wanted = {(port.address, port.number, port.protocol) for part in stopped for port in part.published}
+                uses = [use for use in self._environment.ports if (use.address, *use.key) in wanted]
                 checks += preflight.check_ports(uses, own)
             preflight.require(checks, action, self._session.steps.say)
 

@@ -116,7 +116,7 @@ def test_the_owner_of_each_port_is_told_with_the_line_that_moves_it(
     others = _as_other(containers, "other", quote(str(root)), shift=363)  # its HTTP port is 8443
     monkeypatch.setattr(port_list, "k3d_containers", lambda: others)
     monkeypatch.setattr(port_list, "is_busy", lambda _, port, *__: port == 5050)
-    monkeypatch.setattr(port_list, "owner_of", lambda _: "nginx (process 7)")
+    monkeypatch.setattr(port_list, "owner_of", lambda *_: "nginx (process 7)")
 
     ports = port_list.gather(shop)
 
@@ -205,7 +205,7 @@ def test_the_port_of_a_registry_is_an_own_one_for_those_that_share_it(
     (found,) = (port for port in port_list.gather(shop).own if port.number == 5050)
 
     assert found.owner.startswith(owner)
-    assert set(port_list.others_ports(shop, neighbours([registry]))) == (set() if name == REGISTRY else {5050})
+    assert set(port_list.others_ports(shop, neighbours([registry]))) == (set() if name == REGISTRY else {(5050, "tcp")})
 
 
 @pytest.mark.parametrize(("busy", "verdict"), [(True, Verdict.FAIL), (False, Verdict.WARN)])
@@ -213,7 +213,7 @@ def test_a_port_of_another_environment_stops_create_only_while_it_is_in_use(
     shop: Environment, containers: list[Container], monkeypatch: pytest.MonkeyPatch, busy: bool, verdict: Verdict
 ) -> None:
     others = port_list.others_ports(shop, neighbours(_as_other(containers, "other", "/none", shift=0)))
-    others[8081] = others[8080]
+    others[8081, "tcp"] = others[8080, "tcp"]
     monkeypatch.setattr(preflight, "is_busy", lambda _, port, *__: busy and port == 8080)
 
     check = preflight.check_ports(shop.ports, others=others)[0]
@@ -222,3 +222,23 @@ def test_a_port_of_another_environment_stops_create_only_while_it_is_in_use(
     assert "an environment (cluster other, running)" in check.detail
     assert check.fix.startswith("HTTP_PORT=808")
     assert not check.fix.startswith(("HTTP_PORT=8080", "HTTP_PORT=8081"))
+
+
+def test_tcp_and_udp_of_one_number_are_two_ports(
+    shop: Environment, containers: list[Container], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    udp = [
+        replace(container, published=tuple(port._replace(protocol="udp") for port in container.published))
+        for container in _as_other(containers, "other", "/none", shift=0)
+    ]
+    monkeypatch.setattr(port_list, "k3d_containers", lambda: udp)
+    monkeypatch.setattr(port_list, "is_busy", lambda _, __, protocol: protocol == "udp")
+    monkeypatch.setattr(preflight, "is_busy", lambda *_: False)
+
+    assert {port.owner for port in port_list.gather(shop).own} == {"nobody"}
+    checks = preflight.check_ports(shop.ports, others=port_list.others_ports(shop, neighbours(udp)))
+    assert {check.verdict for check in checks} == {Verdict.OK}
+
+    http, *rest = shop.ports
+    own = replace(shop, ports=(replace(http, protocol="udp"), *rest))
+    assert port_list.gather(own).own[0].owner == "an environment (cluster other, running)"

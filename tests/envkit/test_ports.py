@@ -131,16 +131,26 @@ def test_a_process_is_named_with_its_number(machine: Machine) -> None:
         assert owner_of(port) == f"{psutil.Process().name()} (process {os.getpid()})"
 
 
-def test_a_container_is_named(machine: Machine) -> None:
-    machine.add("docker", 'case "$*" in *publish=5050*) echo their-registry;; esac')
+def test_a_process_on_a_udp_port_is_named_and_none_on_the_tcp_port_of_the_number(machine: Machine) -> None:
+    machine.add("docker", "exit 0")
+
+    with _listening(kind=socket.SOCK_DGRAM, port=_free()) as port:
+        assert owner_of(port, "udp") == f"{psutil.Process().name()} (process {os.getpid()})"
+        assert "only root may see" in owner_of(port)
+
+
+def test_a_container_is_named_by_number_and_protocol(machine: Machine) -> None:
+    machine.add("docker", 'case "$*" in *publish=5050/tcp*) echo their-registry;; *publish=5050/udp*) echo dns;; esac')
 
     assert owner_of(5050) == "the container their-registry"
+    assert owner_of(5050, "udp") == "the container dns"
 
 
 def test_an_owner_that_cannot_be_found_is_looked_for_with_sudo(machine: Machine) -> None:
     assert machine.calls == []  # without Docker
 
     assert owner_of(_free()) == "a process that only root may see (sudo ss -ltnp)"
+    assert owner_of(_free(), "udp") == "a process that only root may see (sudo ss -lunp)"
 
 
 @pytest.mark.parametrize("connected", [False, True])
@@ -241,7 +251,7 @@ def test_each_busy_port_is_named_with_owner_and_line(machine: Machine) -> None:
                 PortUse("127.0.0.1", own, "image registry", "REGISTRY_PORT"),
                 PortUse("127.0.0.1", free := _free(), "Kubernetes API", "API_PORT"),
             ],
-            frozenset([own]),
+            frozenset([(own, "tcp")]),
         )
 
     assert [check.verdict for check in checks] == [Verdict.FAIL, Verdict.OK, Verdict.OK]
@@ -262,3 +272,14 @@ def test_two_busy_ports_are_not_sent_to_the_same_one(
     checks = preflight.check_ports([PortUse("127.0.0.1", number, f"port {number}") for number in (9000, 9001)])
 
     assert [check.fix.rpartition(" ")[2] for check in checks] == ["9002", "9003"]
+
+
+def test_a_busy_udp_port_is_not_the_environments_own_tcp_port_of_the_number(machine: Machine) -> None:
+    machine.add("docker", "exit 0")
+
+    with _listening(kind=socket.SOCK_DGRAM, port=_free()) as port:
+        uses = [PortUse("127.0.0.1", port, "port 53 of the cluster", "", protocol) for protocol in ("tcp", "udp")]
+        checks = preflight.check_ports(uses, frozenset([(port, "tcp")]))
+
+    assert [check.verdict for check in checks] == [Verdict.OK, Verdict.FAIL]
+    assert checks[1].detail.endswith(f"(process {os.getpid()})")

@@ -253,12 +253,14 @@ def test_only_running_containers_hold_the_environments_ports(shop: Environment) 
     balanced = (Published("127.0.0.1", 8080, 80), Published("127.0.0.1", 6550, 6443))
     seen = changed(healthy(shop), LOAD_BALANCER, published=balanced)
     seen = changed(seen, REGISTRY, published=(Published("127.0.0.1", 5050, 5000),))
-    seen = changed(seen, SERVER, published=(Published("127.0.0.1", 30090, 30090),))  # of a filter with `:direct`
+    direct = Published("127.0.0.1", 30090, 30090, "udp")  # of a filter with `:direct`
+    seen = changed(seen, SERVER, published=(direct,))
+    http, api, registry, own = (8080, "tcp"), (6550, "tcp"), (5050, "tcp"), (30090, "udp")
 
-    assert preflight.own_published_ports(seen) == {8080, 6550, 5050, 30090}
-    assert preflight.own_published_ports(changed(seen, LOAD_BALANCER, state="exited")) == {5050, 30090}
-    assert preflight.own_published_ports(changed(seen, REGISTRY, state="exited")) == {8080, 6550, 30090}
-    assert preflight.own_published_ports(changed(seen, SERVER, state="exited")) == {8080, 6550, 5050}
+    assert preflight.own_published_ports(seen) == {http, api, registry, own}
+    assert preflight.own_published_ports(changed(seen, LOAD_BALANCER, state="exited")) == {registry, own}
+    assert preflight.own_published_ports(changed(seen, REGISTRY, state="exited")) == {http, api, own}
+    assert preflight.own_published_ports(changed(seen, SERVER, state="exited")) == {http, api, registry}
     assert preflight.own_published_ports(Observation((), None)) == frozenset()
 
 

@@ -415,7 +415,8 @@ def test_the_machine_is_looked_at_before_anything_is_made_or_started(
 
 def test_a_start_needs_those_ports_that_stopped_containers_have(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     port = Published("127.0.0.1", 8080, 80, "tcp")
-    stopped = changed(healthy(world.shop), LOAD_BALANCER, state="exited", published=(port,))
+    other = Published("127.0.0.1", 8443, 443, "udp")
+    stopped = changed(healthy(world.shop), LOAD_BALANCER, state="exited", published=(port, other))
     world.now = changed(stopped, REGISTRY, published=(Published("127.0.0.1", 5050, 5000, "tcp"),))
     world.marker = world.shop.effective
     looked_at: list[int] = []

@@ -85,6 +85,16 @@ def test_a_machine_with_other_ports_and_names_leaves_room(repository: Path) -> N
     assert proposals([neighbour("first-dev", repository, shift=10)], project="shop") == {}
 
 
+def test_a_udp_port_of_another_environment_leaves_the_tcp_port_of_its_number(busy: set[int], repository: Path) -> None:
+    udp = NeighbourPort("127.0.0.1", 443, "port 443 of the cluster", "udp", "k3d-first-dev-x")
+    found = [neighbour("first-dev", repository, ports=(udp,))]
+
+    assert proposals(found, project="shop") == {}
+    busy.add(443)
+    (clash,) = taken(complete({"project": "shop"}), repository, found)
+    assert clash.sentence == "https_port: 443 is held by a program that listens on it."
+
+
 def test_an_environment_that_is_made_again_in_its_own_place_is_no_clash(busy: set[int], tmp_path: Path) -> None:
     busy |= set(DEFAULT_PORTS.values())
     gone = tmp_path / "gone"
