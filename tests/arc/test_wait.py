@@ -267,6 +267,34 @@ def test_image_that_cannot_be_pulled_is_not_waited_for_beside_one_without_room(c
     assert clock.now < 40
 
 
+def test_runners_trouble_that_comes_back_after_it_was_mended_gets_its_time_again(clock: Clock) -> None:
+    broken, starting = stuck("runner: ErrImagePull not found"), stuck("")
+    wait(FakeKube(clock, {0: broken, 10: starting, 100: broken, 110: whole}))
+    assert clock.now >= 110
+    clock.now = 0
+    with pytest.raises(UserError, match="A runner does not start"):
+        wait(FakeKube(clock, {0: broken, 10: starting, 100: broken}))
+    assert 128 < clock.now < 135
+
+
+def test_githubs_trouble_that_comes_back_gets_its_time_again(clock: Clock) -> None:
+    trouble: dict[float, list[str]] = {0: [refused(TOKENS, "503 Service Unavailable")]}
+
+    def silent() -> Resources:
+        """Registered, and without a listener whose log could be read."""
+        return whole(pods=whole().pods[1:], runners=())
+
+    wait(FakeKube(clock, {0: unregistered, 10: silent, 100: unregistered, 120: whole}, trouble))
+    assert clock.now >= 120
+
+
+def test_image_that_the_kubelet_tries_to_pull_again_and_again_is_one_trouble(clock: Clock) -> None:
+    waits, tries = stuck("runner: ImagePullBackOff not found"), stuck("runner: ErrImagePull not found")
+    with pytest.raises(UserError, match="A runner does not start"):
+        wait(FakeKube(clock, {0: tries, 1: waits, 11: stuck(""), 15: tries, 16: waits}))
+    assert clock.now < 35
+
+
 def test_controller_that_does_not_start_is_told(clock: Clock) -> None:
     controller = whole().pods[1]
     containers = [

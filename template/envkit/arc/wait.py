@@ -29,6 +29,12 @@ _PULL_SECONDS = 30.0
 One for which there is no room too, where the nodes are those that there will be.
 """
 
+_FORGOTTEN = 30.0
+"""A trouble that has not been seen for so long was mended, and is a new one when it comes back.
+
+Not at once: a container that is started again and again, and a listener that is made anew, look well in between.
+"""
+
 
 def wait_until_ready(
     kube: Kube,
@@ -95,7 +101,7 @@ class _Watch:
         self._scheduling = scheduling
         self._settles = settles
         self._since = rfc3339(since)
-        self._first_seen: dict[str, float] = {}
+        self._seen: dict[str, tuple[float, float]] = {}  # first and last
         self._read_at = -_LOGS
         self._last_cause: Cause | None = None
 
@@ -149,7 +155,11 @@ class _Watch:
 
     def _stands(self, what: str, seconds: float) -> bool:
         now = time.monotonic()
-        return now - self._first_seen.setdefault(what, now) >= seconds
+        first, last = self._seen.get(what, (now, now))
+        if now - last > _FORGOTTEN:
+            first = now
+        self._seen[what] = (first, now)
+        return now - first >= seconds
 
 
 def outdated(state: ArcState) -> UserError:
