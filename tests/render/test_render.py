@@ -23,7 +23,9 @@ from questions import all_questions
 from questions import render as render_value
 from support import ROOT, SCHEMAS, CopyProject, commit_all, fixture_files, git, read_yaml
 
-K3D_TEMPLATE = ROOT / "template" / "k3d.yaml.jinja"
+from envkit.config import read_environment
+
+TEMPLATE = ROOT / "template"
 K3D_SCHEMA = SCHEMAS / "k3d-v1alpha5.schema.json"
 DEV_CONTAINER_FILES = {".copier-answers.devcontainer.yml", ".devcontainer/devcontainer.json"}
 
@@ -41,18 +43,22 @@ def render(copie: Copie, template: Path, **answers: Any) -> Path:
 
 
 @cache
-def k3d_template() -> Template:
+def template_of(name: str) -> Template:
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
-    return environment.from_string(K3D_TEMPLATE.read_text(encoding="utf-8"))
+    return environment.from_string((TEMPLATE / f"{name}.jinja").read_text(encoding="utf-8"))
 
 
-def rendered_k3d(**answers: Any) -> str:
+def rendered(name: str, **answers: Any) -> str:
     context = complete(answers)
     for question in all_questions():
         if question.is_computed:
             value = render_value(question.default, context)
             context[question.key] = yaml.safe_load(value) if question.type == "yaml" else value
-    return str(k3d_template().render(**context))
+    return str(template_of(name).render(**context))
+
+
+def rendered_k3d(**answers: Any) -> str:
+    return rendered("k3d.yaml", **answers)
 
 
 @cache
@@ -156,6 +162,33 @@ def test_local_settings_offer_the_ports_and_the_github_app(tmp_path: Path, copy_
     for line in ["#HTTP_PORT=8080", "#HTTPS_PORT=8443", "#API_PORT=6550", "#REGISTRY_PORT=5050"]:
         assert line in example.splitlines()
     assert "GITHUB_APP_ID=123" in example.splitlines()
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {},
+        {"runner_name": "r" * 45},
+        {"runner_name": f"{'r' * 35}-{'r' * 9}"},
+        {"https_port": 8080},
+        {"https_port": 8080, "api_port": 8081, "registry_port": 8082},
+        {"http_port": 8443},
+        {"http_port": 8443, "api_port": 8444, "registry_port": 8445},
+        {"api_port": 8080, "registry_port": 8443},
+        {"http_port": 443, "https_port": 80},
+    ],
+    ids=str,
+)
+def test_local_settings_hold_as_they_are_offered_each_alone_and_all_together(
+    answers: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "k3d.yaml").write_text(rendered_k3d(**answers), encoding="utf-8")
+    example = rendered(".env.example", **answers)
+    lines = re.findall(r"^#((?:[A-Z]+_PORT|RUNNER_NAME)=.*)$", example, re.MULTILINE)
+    assert len(lines) == 5
+    for taken in [[line] for line in lines] + [lines]:
+        (tmp_path / ".env").write_text("\n".join(taken), encoding="utf-8")
+        read_environment(tmp_path)
 
 
 def test_without_runners_nothing_of_a_github_app_is_left(tmp_path: Path, copy_project: CopyProject) -> None:
