@@ -181,6 +181,20 @@ def test_own_name_and_place_take_those_of_the_team(root: Path, settings: Setting
     assert ["ca.crt" in what for what, _ in problems(made)] == [True]
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_missing_certificates_of_githubs_are_told_with_the_line_that_names_them(
+    own: bool, root: Path, settings: Settings
+) -> None:
+    team = root / "ansible" / "group_vars" / "all.yml"
+    team.write_text(team.read_text().replace('arc_github_ca_file: ""', "arc_github_ca_file: team.crt"))
+    if own:
+        write_dotenv(root, GITHUB_CA_FILE="own.crt")
+    ((what, fix),) = problems(settings())
+    assert what.endswith(f"{root / ('own.crt' if own else 'team.crt')}.")
+    place = "GITHUB_CA_FILE in .env" if own else "arc_github_ca_file in ansible/group_vars/all.yml"
+    assert fix == f"Correct {place}."
+
+
 def test_proxy_leaves_out_the_clusters_own_addresses(root: Path, settings: Settings) -> None:
     path = root / "helm" / "arc-runners.yaml"
     values = yaml.safe_load(path.read_text())

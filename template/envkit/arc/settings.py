@@ -177,8 +177,7 @@ def read_arc_settings(cluster: Cluster, root: Path = ROOT) -> ArcSettings:
     team = _read_yaml(root / "ansible" / "group_vars" / "all.yml")
     runners = root / "helm" / "arc-runners.yaml"
     ca_name = local.ca_file or str(team.get("arc_github_ca_file") or "")
-    ca_setting = "GITHUB_CA_FILE in .env" if local.ca_file else "arc_github_ca_file in ansible/group_vars/all.yml"
-    ca_file = root / file_named(ca_name, ca_setting) if ca_name else None
+    ca_file = root / file_named(ca_name, _ca_setting(local)) if ca_name else None
     authorities = authorities_manifest(ca_file, RUNNERS_NAMESPACE, root)
     manifests = (_read_yaml(root / "helm" / "arc-registries.yaml"), *authorities)
     return ArcSettings(
@@ -235,7 +234,15 @@ def problems(settings: ArcSettings) -> Iterator[tuple[str, str]]:
     if runner_container(settings.runner_values) is None:
         yield f"No container in {where('template')} is called runner.", f"git diff {where('template')}"
     if settings.ca_file and not settings.ca_file.is_file():
-        yield f"The file with GitHub's certificates is missing: {settings.ca_file}.", "Correct GITHUB_CA_FILE in .env."
+        yield (
+            f"The file with GitHub's certificates is missing: {settings.ca_file}.",
+            f"Correct {_ca_setting(settings.local)}.",
+        )
+
+
+def _ca_setting(local: LocalSettings) -> str:
+    """Where the file with GitHub's certificates is named."""
+    return "GITHUB_CA_FILE in .env" if local.ca_file else "arc_github_ca_file in ansible/group_vars/all.yml"
 
 
 def runner_container(values: Mapping[str, Any]) -> dict[str, Any] | None:
