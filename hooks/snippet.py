@@ -252,8 +252,8 @@ def _container(root: Node, path: Place, kind: type) -> Node | None:
     return node
 
 
-def _entry(container: Place, key: str | None, value: Any, first: int = 0, count: int = 1) -> Entry:
-    return Entry(container, key, value, _meaning(key, value), first, count)
+def _entry(container: Place, key: str | None, value: Any, first: int = 0) -> Entry:
+    return Entry(container, key, value, _meaning(key, value), first)
 
 
 def _meaning(key: str | None, value: Any) -> str:
