@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from destination import ANSWERS_FILE
 from migrate import MOVED
 from questions import all_questions
 from update_begins import find_envkit, note_end
 from update_files import ABORT, UpdatedFiles
+from yaml_text import mapping_if_readable
 
 _COMMIT = 'git add -A . && git commit -m "chore: update {what}" .'
 _MOST_NAMES = 12
@@ -35,7 +35,7 @@ def report(repository: Path, answers_file: str = ANSWERS_FILE) -> str:
     files = UpdatedFiles(repository)
     if not files.changed:
         return "The update changed nothing."
-    old, new = (_answers(read(answers_file)) for read in (files.before, files.after))
+    old, new = (mapping_if_readable(read(answers_file)) for read in (files.before, files.after))
     scope = str(new.get("scope", "environment"))
     commit = _COMMIT.format(what="the dev container" if scope == "devcontainer" else "the environment")
     parts = ["\n".join(_summary(files, old, new))]
@@ -124,14 +124,6 @@ def _kept_names(old: dict[str, Any], new: dict[str, Any], answers_file: str) -> 
             f"    {command} {wanted}",
         ]
     )
-
-
-def _answers(content: bytes | None) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(content or b"")
-    except yaml.YAMLError:
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def _s(items: list[str]) -> str:

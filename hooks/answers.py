@@ -38,6 +38,7 @@ from pydantic_core import PydanticCustomError
 from questions import all_questions, answerable, render
 from refused_copy import what_is_left
 from update_files import ABORT, committed
+from yaml_text import YAML_ERRORS, mapping_if_readable
 
 TRUE_WORDS = frozenset({"y", "yes", "t", "true", "on", "1"})
 FALSE_WORDS = frozenset({"n", "no", "f", "false", "off", "0"})
@@ -540,7 +541,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _recorded(path: Path) -> dict[str, Any]:
-    """The answers of a file; ValueError, OSError or YAMLError where there are none to be read."""
+    """The answers of a file; OSError or one of `YAML_ERRORS` where there are none to be read."""
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(document, dict):
         raise ValueError("it is no mapping from questions to answers")  # noqa: TRY004
@@ -550,14 +551,10 @@ def _recorded(path: Path) -> dict[str, Any]:
 def _answers_of_before(path: Path) -> dict[str, Any]:
     """The answers that are committed, of the scope that was checked there; empty in Copier's temporary folders.
 
-    With another scope, the answers file has another name, too.
+    With another scope, the answers file has another name, too. One that cannot be read may be another template's, in a
+    repository that gets the snippet.
     """
-    text = committed(Path.cwd(), path.as_posix()) or committed(Path.cwd(), ANSWERS_FILE)
-    try:
-        found = yaml.safe_load(text) if text else {}
-    except yaml.YAMLError:  # of another template's, in a repository that gets the snippet
-        return {}
-    return found if isinstance(found, dict) else {}
+    return mapping_if_readable(committed(Path.cwd(), path.as_posix()) or committed(Path.cwd(), ANSWERS_FILE))
 
 
 def _check(path: Path, answers: Mapping[str, Any], given: Mapping[str, Any]) -> int:
@@ -602,7 +599,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     try:
         recorded = _recorded(options.file)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, *YAML_ERRORS) as error:
         parser.error(f"{options.file} holds no answers that can be read: {error}")
     return _check(options.file, recorded, options.given)
 

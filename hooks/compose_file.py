@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from yaml_text import YAML_ERRORS
 
 _CHECKSUM = "# What the lines below are known by, so that an update can tell whether somebody changed them: "
 _DEEPEST = 10
@@ -121,7 +122,7 @@ def _layers(files: list[Mapping[str, Any]], service: str, depth: int = 0) -> lis
 def _loaded(text: str) -> Mapping[str, Any]:
     try:
         document = yaml.load(text, Loader=_ComposeLoader)  # noqa: S506 - a safe loader
-    except (yaml.YAMLError, ValueError) as error:
+    except YAML_ERRORS as error:
         raise UnusableServiceError(f"A Compose file of it is not valid YAML: {error}") from error
     return document if isinstance(document, dict) else {}
 

@@ -29,6 +29,7 @@ from destination import (
 from occupied import Machine, Taken, taken
 from questions import answerable, is_asked
 from template_source import ROOT, UnusableSourceError, commit_of, has_uncommitted_changes, update_source
+from yaml_text import mapping_if_readable
 
 EPILOG = """\
 The environment is made from the commit that is checked out in this clone of the template; changes that
@@ -328,10 +329,9 @@ def _finish(
 
 def _answers(answers_file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(answers_file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        return mapping_if_readable(answers_file.read_bytes())
+    except OSError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _record_source(answers_file: Path, source: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from recipes import recipes
 from update_files import UpdatedFiles
+from yaml_text import YAML_ERRORS
 
 from envkit.environment import flattened
 from envkit.errors import UserError
@@ -228,7 +229,7 @@ def _document(files: UpdatedFiles, path: str, *, updated: bool) -> dict[str, Any
         document = yaml.safe_load(read(path) or b"")
         overlay = yaml.safe_load(read(str(own)) or b"") or {}
         return merged(document, overlay, own) if document else None
-    except (yaml.YAMLError, UserError, TypeError, ValueError, AttributeError):
+    except (*YAML_ERRORS, UserError, TypeError, AttributeError):
         return None
 
 

@@ -12,7 +12,7 @@ from copier import run_copy
 from copier.errors import CopierError
 from jsonschema import Draft202012Validator
 from questions import all_questions, answerable
-from support import ROOT, CopyProject, fixture_files, read_yaml
+from support import ROOT, CopyProject, commit_all, fixture_files, read_yaml
 
 # What only the model finds, because Copier has no rule for it: it drops unknown keys, cuts fractions off,
 # counts yes as 1, reads Python's own spellings of numbers, and takes every other word and number for yes. The prefix
@@ -298,3 +298,15 @@ def test_check_of_what_holds_no_answers_says_so(
         main(["check", str(file)])
     assert caught.value.code == 2
     assert f"{file} holds no answers that can be read: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["a: [\n", "since: 2026-02-31\n"])
+def test_committed_answers_of_another_template_that_cannot_be_read_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    (tmp_path / ".copier-answers.yml").write_text(content, encoding="utf-8")
+    commit_all(tmp_path, "before")
+    (tmp_path / "answers.yml").write_text("agents: 3\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COPIER_OPERATION", "update")
+    assert main(["check", "answers.yml"]) == 0

@@ -395,6 +395,17 @@ def test_names_with_spaces_and_umlauts_are_printed_as_they_are(repository: Path)
     assert UpdatedFiles(repository).conflicts() == ["größe 1.txt"]
 
 
+@pytest.mark.parametrize("content", ["a: [\n", "since: 2026-02-31\n", "<<<<<<< before updating\n"])
+def test_answers_that_cannot_be_read_do_not_keep_the_report_back(repository: Path, content: str) -> None:
+    answers = repository / ".copier-answers.yml"
+    answers.write_text(content, encoding="utf-8")
+    commit_all(repository, "before")
+    answers.write_text("agents: 2\n", encoding="utf-8")
+    assert after_update.report(repository).startswith("The update changed 1 file: 1 changed.\n")
+    answers.write_text(f"{content}# words\n", encoding="utf-8")
+    assert after_update.report(repository).startswith("The update changed 1 file: 1 changed.\n")
+
+
 def test_service_repository_is_no_environment(repository: Path) -> None:
     answers = repository / ".copier-answers.devcontainer.yml"
     (repository / ".devcontainer.json").write_text("{}", encoding="utf-8")

@@ -484,3 +484,20 @@ def test_packages_come_from_the_index_of_the_data_file(index_of: Callable[..., s
     assert index_of("--data-file", data) == "https://a.example/simple"
     assert index_of(f"--data-file={data}") == "https://a.example/simple"
     assert index_of("--data-file", data, "-d", "python_index=https://b.example") == "https://b.example"
+
+
+@pytest.mark.parametrize("content", ["a: [\n", "since: 2026-02-31\n"])
+def test_ctrl_c_before_the_answers_can_be_read_removes_what_was_generated(
+    clone: Path, tmp_path: Path, generate: _Generate, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    destination = tmp_path / "env"
+
+    def interrupted(*_: object, **__: object) -> None:
+        destination.mkdir(exist_ok=True)
+        (destination / ".copier-answers.yml").write_text(content, encoding="utf-8")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("copier.run_copy", interrupted)
+    said = generate(clone, destination, *DEFAULT, "--ignore-machine", expect=130)
+    assert "Nothing was generated." in said
+    assert not list(tmp_path.glob("env/*"))
