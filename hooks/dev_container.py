@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -19,7 +21,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from compose_file import UnusableServiceError, compose_text, is_unchanged, joining, joins
 from git_output import git_output
 from jinja2 import TemplateError
@@ -28,6 +29,7 @@ from questions import render
 from refused_copy import what_is_left_of_snippet
 from snippet import COMPOSE_FILE, UnmergeableError, env_files, merge, mount_parts, take_out
 from update_files import ABORT, committed
+from yaml_text import YAML_ERRORS, mapping, mapping_if_readable
 
 TEMPLATE = Path(__file__).resolve().parent.parent
 SNIPPET = "template/.devcontainer/devcontainer.json.jinja"
@@ -38,6 +40,10 @@ FORMER_ANSWERS_FILE = ".copier-answers.yml"
 
 class RefusalError(Exception):
     """The snippet cannot be merged; the text says why and what to do."""
+
+
+class UnreadableAnswersError(RefusalError):
+    """The answers file is not as Copier writes it."""
 
 
 @dataclass
@@ -68,13 +74,18 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     is_update = options.operation == "update"
     try:
-        answers = _answers(_text(options.answers_file))
+        answers = _answers(options.answers_file)
         base = _merged_before(options.answers_file)
         if options.operation == "remove":
             change = removal(answers, base or _rendered(answers), options.answers_file)
         else:
             change = merging(answers, base, is_update=is_update)
         changed = change.write()
+    except UnreadableAnswersError as refusal:
+        # Somebody else has written that, so it stays also where a copy is refused.
+        way_back = _way_back("update" if is_update else "remove", options.answers_file)
+        print(f"\n{refusal}{way_back}\n", file=sys.stderr)
+        return 1
     except RefusalError as refusal:
         print(f"\n{refusal}{_way_back(options.operation, options.answers_file)}\n", file=sys.stderr)
         return 1
@@ -224,7 +235,7 @@ def _merged_before(answers_file: Path) -> str | None:
     could not make the update otherwise.
     """
     for name in (answers_file.as_posix(), FORMER_ANSWERS_FILE):
-        answers = _answers(_decoded(committed(Path.cwd(), name)))
+        answers = mapping_if_readable(committed(Path.cwd(), name))
         if answers.get("scope") == "devcontainer":
             source = _decoded(git_output(TEMPLATE, "show", f"{answers.get('_commit')}:{SNIPPET}"))
             try:
@@ -242,9 +253,33 @@ def _rendered(answers: Mapping[str, Any]) -> str:
     return str(render(_text(TEMPLATE / SNIPPET), answers))
 
 
-def _answers(text: str) -> dict[str, Any]:
-    content = yaml.safe_load(text)
-    return content if isinstance(content, dict) else {}
+def _answers(path: Path) -> dict[str, Any]:
+    """The answers of a snippet. Raises UnreadableAnswersError where the file does not have them."""
+    content, file = path.read_bytes(), shlex.quote(path.as_posix())
+    others = f"then repeat the command. The answers of the last commit: git checkout HEAD -- {file}"
+    try:
+        answers = mapping(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise UnreadableAnswersError(f"{path} is not text in UTF-8. Save it as UTF-8, {others}") from error
+    except YAML_ERRORS as error:
+        if re.search(rb"(?m)^<{7} ", content):
+            raise UnreadableAnswersError(
+                f"{path} is in conflict: two sides that were merged have changed the same answers.\n"
+                "Take those of one side, then repeat the command. Those of the branch that was merged into:\n"
+                f"    git checkout --ours -- {file}   (or edit what stands between <<<<<<< and >>>>>>>)"
+            ) from error
+        if isinstance(error, ValueError):
+            raise UnreadableAnswersError(
+                f"{path} has a value that YAML takes for a date or a number, and that is none: {error}.\n"
+                f"Put it in quotes, {others}"
+            ) from error
+        raise UnreadableAnswersError(f"{path} is not valid YAML:\n{error}\nCorrect it, {others}") from error
+    if not answers.get("cluster_name"):
+        raise UnreadableAnswersError(
+            f"{path} does not name the cluster that the snippet is for: it has no cluster_name, which Copier writes.\n"
+            f"Bring that back, {others}"
+        )
+    return answers
 
 
 def _text(path: Path) -> str:

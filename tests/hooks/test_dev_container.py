@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -330,6 +331,63 @@ def test_broken_file_stops_an_update_with_the_way_back(
     assert hook("update") == 1
     assert "To undo the update: git reset -q ." in capsys.readouterr().err
     assert (service / ANSWERS).exists()
+
+
+CONFLICT = "<<<<<<< HEAD\n_commit: v1\n=======\n_commit: v2\n>>>>>>> other\n"
+BROKEN = [
+    (CONFLICT.encode(), "is in conflict"),
+    (b"a: [\n", "is not valid YAML"),
+    (b"project: 2026-02-31\n", "has a value that YAML takes for a date or a number, and that is none: day is out of"),
+    (b"project: \xff\n", "is not text in UTF-8"),
+    (b"", "does not name the cluster"),
+    (b"- a\n", "does not name the cluster"),
+]
+
+
+@pytest.mark.parametrize("operation", ["copy", "update", "remove"])
+@pytest.mark.parametrize(("content", "why"), BROKEN)
+def test_answers_that_cannot_be_read_are_refused_and_stay(
+    service: Path, capsys: pytest.CaptureFixture[str], operation: str, content: bytes, why: str
+) -> None:
+    (service / ANSWERS).write_bytes(content)
+    assert dev_container.main([operation, ANSWERS]) == 1
+    said = capsys.readouterr().err
+    assert f"{ANSWERS} {why}" in said
+    assert "then repeat the command" in said
+    assert ("To undo the update" if operation == "update" else "Nothing was changed.") in said
+    assert (service / ANSWERS).read_bytes() == content
+    assert changed(service) == {ANSWERS}
+
+
+def test_side_of_a_conflict_in_the_answers_is_taken_by_the_command_that_is_named(
+    service: Path, hook: Hook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hook()
+    commit_all(service, "the snippet")
+    git(service, "checkout", "--quiet", "-b", "other")
+    hook(_commit="v2")
+    commit_all(service, "theirs")
+    git(service, "checkout", "--quiet", "-")
+    hook(_commit="v3")
+    commit_all(service, "ours")
+    subprocess.run(["git", "merge", "other"], cwd=service, check=False, capture_output=True)
+    assert f"UU {ANSWERS}\n" in git(service, "status", "--porcelain")
+    assert dev_container.main(["remove", ANSWERS]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "git checkout --ours" in line]
+    subprocess.run(["sh", "-c", line.partition("   (")[0]], cwd=service, check=True, capture_output=True)
+    assert read_yaml(service / ANSWERS)["_commit"] == "v3"
+    assert dev_container.main(["remove", ANSWERS]) == 0
+
+
+@pytest.mark.parametrize("content", [CONFLICT, "since: 2026-02-31\n"])
+@pytest.mark.parametrize("name", [ANSWERS, ".copier-answers.yml"])
+def test_committed_answers_that_cannot_be_read_keep_no_snippet_from_a_service(
+    service: Path, hook: Hook, name: str, content: str
+) -> None:
+    (service / name).write_text(content, encoding="utf-8")
+    commit_all(service, "broken")
+    assert hook() == 0
+    assert value(service / USUAL)["name"] == NETWORK
 
 
 def test_removal_leaves_the_teams_file_and_nothing_of_the_snippet(service: Path, hook: Hook) -> None:
