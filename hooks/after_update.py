@@ -19,7 +19,7 @@ from destination import ANSWERS_FILE
 from migrate import MOVED
 from questions import all_questions
 from update_begins import find_envkit, note_end
-from update_files import ABORT, UpdatedFiles
+from update_files import ABORT, UpdatedFiles, printable
 from yaml_text import mapping_if_readable
 
 _COMMIT = 'git add -A . && git commit -m "chore: update {what}" .'
@@ -137,7 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     note_end(Path.cwd())
     try:
-        print(f"\n{report(Path.cwd(), options.answers_file)}\n", file=sys.stderr)
+        print(f"\n{printable(report(Path.cwd(), options.answers_file))}\n", file=sys.stderr)
     except (OSError, subprocess.CalledProcessError) as error:
         print(
             f"\nThe files are updated. What changed could not be listed ({error}): git status\n",

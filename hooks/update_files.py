@@ -5,6 +5,7 @@ An update starts from a clean tree, so the last commit is the state before it.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -24,6 +25,11 @@ _CONFLICT_MARKER = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
 def committed(repository: Path, path: str) -> bytes | None:
     """The content of a file in the last commit; None where there is no such file, no repository, or no Git."""
     return git_output(repository, "show", f"HEAD:./{path}")
+
+
+def printable(text: str) -> str:
+    r"""Text with names of files in it, so that it can be printed: bytes of a name that are not UTF-8 as `\xe9`."""
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 class UpdatedFiles:
@@ -64,6 +70,9 @@ class UpdatedFiles:
         return sorted(unmerged | marked | set(ignored) | rejected)
 
     def _git(self, *arguments: str) -> list[str]:
-        """The NUL-separated paths a Git command prints, from the environment's own folder on."""
+        """The NUL-separated paths a Git command prints, from the environment's own folder on.
+
+        They are as Python opens them: bytes of a name that are not UTF-8 are surrogates. `printable` is for people.
+        """
         done = subprocess.run(["git", *arguments], cwd=self.repository, capture_output=True, check=True)
-        return [path for path in done.stdout.decode().split("\0") if path]
+        return [path for path in os.fsdecode(done.stdout).split("\0") if path]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -393,6 +395,25 @@ def test_names_with_spaces_and_umlauts_are_printed_as_they_are(repository: Path)
     file.write_text("<<<<<<< before updating\na\n>>>>>>> after updating\n", encoding="utf-8")
     git(repository, "add", "--all")
     assert UpdatedFiles(repository).conflicts() == ["größe 1.txt"]
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems take names in UTF-8 only")
+def test_name_that_is_not_utf_8_does_not_keep_the_report_back(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone, file = (repository / os.fsdecode(name) for name in (b"gone \xe9", b"caf\xe9.txt"))
+    for path in (gone, file):
+        path.write_text("before\n", encoding="utf-8")
+    commit_all(repository, "before")
+    gone.unlink()
+    file.write_text("<<<<<<< before updating\na\n>>>>>>> after updating\n", encoding="utf-8")
+    monkeypatch.chdir(repository)
+    assert after_update.main([".copier-answers.yml"]) == 0
+    printed = capsys.readouterr().err
+    assert "  changed: caf\\xe9.txt\n" in printed
+    assert "CONFLICTS in 1 file, where you and the template changed the same:\n    caf\\xe9.txt\n" in printed
+    assert "  removed: gone \\xe9 (" in printed
+    assert UpdatedFiles(repository).before(gone.name) == b"before\n"
 
 
 @pytest.mark.parametrize("content", ["a: [\n", "since: 2026-02-31\n", "<<<<<<< before updating\n"])
