@@ -11,7 +11,7 @@ import yaml
 from packaging.version import InvalidVersion, Version
 
 from envkit.errors import CommandFailedError, UserError
-from envkit.paths import ROOT, just_command
+from envkit.paths import ROOT, file_named, just_command
 from envkit.process import capture
 from envkit.wording import quoted
 
@@ -47,12 +47,12 @@ class Origin:
         return match[1] if match else ""
 
     def address(self, root: Path) -> str:
-        """The place in a form that Git understands from any folder."""
+        """The place in a form that Git understands from any folder. Raises UserError where it can be none."""
         source = self.source.removeprefix("git+")
         shortcut, colon, rest = source.partition(":")
         if colon and shortcut in _SHORTCUTS:
             return f"{_SHORTCUTS[shortcut]}{rest.removesuffix('.git')}.git"
-        folder = root / Path(source).expanduser()
+        folder = root / file_named(source, f"_src_path of {root / ANSWERS_FILE}")
         return str(folder) if source.startswith(("~", ".")) or folder.exists() else source
 
 

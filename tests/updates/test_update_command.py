@@ -156,6 +156,14 @@ def test_place_of_the_template_is_understood_as_copier_does(source: str, address
     assert Origin(source, "v1.0.0").address(Path("/team/env")) == address
 
 
+@pytest.mark.parametrize("source", ["~nobody-of-this-name/template", "git+~nobody-of-this-name/template", "a\0b"])
+def test_place_of_the_template_that_can_be_none_is_told(environment: Path, source: str) -> None:
+    with pytest.raises(UserError) as error:
+        published_versions(Origin(source, "v1.0.0"), environment)
+    assert error.value.what.startswith(f"_src_path of {environment / '.copier-answers.yml'} is the name of no file: ")
+    assert error.value.next_step == f"Correct _src_path of {environment / '.copier-answers.yml'}."
+
+
 # -- what cannot be updated -----------------------------------------------------------------------------------------
 
 
