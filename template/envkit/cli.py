@@ -27,7 +27,6 @@ from envkit.registry import push
 from envkit.removal import delete, remove_local_images
 from envkit.runner.commands import add_runner_commands
 from envkit.session import Session
-from envkit.wording import quoted
 
 _LOOK_AT_DISK = "df -h && ls -ld ~ ~/.kube ~/.local/state   (is there space, and is it yours to write?)"
 
@@ -57,11 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _interrupted(command: str) -> str:
     if command == "update":
-        from envkit.copier_run import ABORT
+        from envkit.copier_run import way_back
 
         return (
             "\nInterrupted. Files that have changed may lack your own edits, which come back at the end of an update.\n"
-            f"To go back: cd {quoted(ROOT)} && {ABORT}"
+            f"To go back: {way_back(ROOT)}"
         )
     # What was being started may lack more than a start brings.
     again = "create" if command in ("start", "restart") and not is_existing() else command

@@ -12,13 +12,10 @@ from pathlib import Path
 
 from envkit.errors import UserError
 from envkit.mirrors import read_mirrors
-from envkit.paths import just_command
+from envkit.paths import ROOT, just_command
 from envkit.process import redact, require_tool, tool_environment
 from envkit.template_source import ANSWERS_FILE, Origin, without_credentials
 from envkit.wording import quoted
-
-ABORT = "git reset -q . && git checkout . && git clean -d -i ."
-"""Leads back to the last commit, run in the environment's folder, and touches nothing outside it."""
 
 _MAYBE_NEWER = "It may want a newer Copier than this environment's."
 _TRACEBACK = "Traceback (most recent call last):"
@@ -65,7 +62,14 @@ def _with_quoted_names(env: Mapping[str, str]) -> dict[str, str]:
     return {**env, **setting, "GIT_CONFIG_COUNT": str(count + 1)}
 
 
-def explain(ended: Ended, origin: Origin, version: str, data: Mapping[str, str], *, changed: bool) -> UserError:
+def way_back(root: Path) -> str:
+    """The command that leads an environment back to the last commit, and touches nothing outside its folder."""
+    return f"cd {quoted(root)} && git reset -q . && git checkout . && git clean -d -i ."
+
+
+def explain(
+    ended: Ended, origin: Origin, version: str, data: Mapping[str, str], *, changed: bool, root: Path = ROOT
+) -> UserError:
     """The error for a run that failed.
 
     Args:
@@ -74,13 +78,17 @@ def explain(ended: Ended, origin: Origin, version: str, data: Mapping[str, str],
         version: Which one was to be taken.
         data: The answers that were given.
         changed: Whether files were changed before it ended.
+        root: The environment's repository.
     """
-    if refusal := _refused_answer(ended.last_words, version, data, changed=changed):
+    back = way_back(root)
+    if refusal := _refused_answer(
+        ended.last_words, version, data, f"To go back first: {back}" if changed else "Nothing was changed."
+    ):
         return refusal
     if ended.last_words.startswith("Task "):
         again = f"Put it right, then: {_update_with(data)}   (nothing was changed)"
         return UserError(
-            "The template stopped the update.", "Why stands above.", f"To go back: {ABORT}" if changed else again
+            "The template stopped the update.", "Why stands above.", f"To go back: {back}" if changed else again
         )
     if match := _UNQUOTED.match(ended.last_words):
         octal = match["name"].replace("\\\\", "\\")
@@ -88,7 +96,7 @@ def explain(ended: Ended, origin: Origin, version: str, data: Mapping[str, str],
         return UserError(
             f"Copier cannot join a file of yours with one of that name that is new in the template: {name}",
             "It fails at that in a folder whose name has other letters than a to z.",
-            f"Go back: {ABORT}\nThen give your file another name, commit that, and {_update_with(data)}",
+            f"Go back: {back}\nThen give your file another name, commit that, and {_update_with(data)}",
         )
     if ended.last_words.startswith("You are downgrading"):
         return _is_ahead(origin, version, data)
@@ -97,7 +105,7 @@ def explain(ended: Ended, origin: Origin, version: str, data: Mapping[str, str],
     return UserError(
         f"Copier did not finish the update (exit status {ended.status}).",
         f"{ended.last_words or 'What it says stands above.'}\n{_MAYBE_NEWER}",
-        f"git status; to go back: {ABORT}\n{_with_newest_copier(version)}",
+        f"git -C {quoted(root)} status; to go back: {back}\n{_with_newest_copier(version)}",
     )
 
 
@@ -127,9 +135,8 @@ def _update_with(data: Iterable[str]) -> str:
     return " ".join([f"{just_command()} update", *(f"-d {key}=..." for key in data)])
 
 
-def _refused_answer(last_words: str, version: str, data: Mapping[str, str], *, changed: bool) -> UserError | None:
+def _refused_answer(last_words: str, version: str, data: Mapping[str, str], back: str) -> UserError | None:
     """The error where Copier does not take an answer, or may not; None where it failed over something else."""
-    back = f"To go back first: {ABORT}" if changed else "Nothing was changed."
     about = (
         r"(?:Validation error for question|Invalid choice for) '(?P<key>.+?)': (?P<why>.+)",
         r"(?P<why>Invalid answer \".*?\") of type .+ to question \"(?P<key>.+?)\"",

@@ -13,7 +13,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from envkit.copier_command import copier_command
-from envkit.copier_run import ABORT, Ended, explain, run_in_terminal
+from envkit.copier_run import Ended, explain, run_in_terminal, way_back
 from envkit.errors import CommandFailedError, UserError
 from envkit.paths import ROOT, just_command
 from envkit.process import capture
@@ -93,7 +93,7 @@ def update(wishes: Wishes, root: Path = ROOT, run: Runner = run_in_terminal) -> 
     data = [f"--data={item}" for item in wishes.data]
     ended = run([*command, "update", "--trust", f"--vcs-ref={version}", *asking, *data], root)
     if ended.status:
-        raise explain(ended, origin, version, answers, changed=bool(_changed(root)))
+        raise explain(ended, origin, version, answers, changed=bool(_changed(root)), root=root)
     return Status.CONFLICTS if _conflicts(root) else Status.DONE
 
 
@@ -165,7 +165,7 @@ def _require_clean(root: Path) -> None:
         return
     listed = "\n".join(changed[:10])
     commit = f"cd {quoted(root)} && git add -A . && git commit -m"
-    back = f"cd {quoted(root)} && {ABORT}"
+    back = way_back(root)
     if is_open(root):
         raise UserError(
             "The last update was interrupted.",
@@ -198,7 +198,7 @@ def _unfinished(root: Path, open_files: list[str]) -> UserError:
     listed = "These have conflicts:\n" + "\n".join(open_files)
     merge = _open_merge(root)
     if merge:
-        # ABORT would leave a merge of which one side is thrown away.
+        # `way_back` would leave a merge of which one side is thrown away.
         return UserError(
             f"A git {merge} is not finished.",
             listed,
@@ -212,7 +212,7 @@ def _unfinished(root: Path, open_files: list[str]) -> UserError:
         listed,
         f"Finish it: cd {quoted(root)}, edit them (and delete each .rej), then\n"
         f'  git add -A . && git commit -m "chore: update the environment" .\n'
-        f"or go back: cd {quoted(root)} && {ABORT}{rejected}",
+        f"or go back: {way_back(root)}{rejected}",
     )
 
 

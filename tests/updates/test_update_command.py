@@ -22,9 +22,11 @@ from envkit.cli import main
 from envkit.copier_command import copier_command, pinned_version
 from envkit.copier_run import Ended, explain, run_in_terminal
 from envkit.errors import UserError
+from envkit.paths import ROOT as ENVIRONMENT
 from envkit.paths import just_command
 from envkit.template_source import Origin, newer_version, published_versions, read_origin
 from envkit.update import Status, Wishes, update
+from envkit.wording import quoted
 
 __all__ = ["machine"]
 
@@ -333,7 +335,7 @@ def test_version_that_is_not_there_is_refused_with_those_that_are(environment: P
 def test_failure_of_copier_says_how_to_go_back(environment: Path, calls: Calls) -> None:
     with pytest.raises(UserError, match="did not finish") as error:
         update(UPDATE, environment, recorder(calls, 1))
-    assert "git reset -q . && git checkout ." in error.value.next_step
+    assert f"cd {environment} && git reset -q . && git checkout ." in error.value.next_step
 
 
 @pytest.fixture
@@ -410,7 +412,8 @@ def test_answer_of_no_type_is_told_with_its_question() -> None:
     ended = Ended(1, f"copier.errors.InvalidTypeError: {words}")
     error = explain(ended, Origin("t", "v1.0.0"), "v1.0.0", {}, changed=True)
     assert error.what == "The template does not take the answer to agents."
-    assert error.next_step.endswith("To go back first: git reset -q . && git checkout . && git clean -d -i .")
+    back = f"cd {quoted(ENVIRONMENT)} && git reset -q . && git checkout . && git clean -d -i ."
+    assert error.next_step.endswith(f"To go back first: {back}")
 
 
 @pytest.mark.parametrize("item", ["arc", "=no", ""])
@@ -522,6 +525,24 @@ def test_password_in_what_copier_says_is_not_shown(machine: Machine, capfd: pyte
 
     assert ended == Ended(1, "GitError: no https://***@git.example.com/template\n  Stderr: gone")
     assert capfd.readouterr().err == "Cloning https://***@git.example.com/template\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Task 'x' returned non-zero exit status 1",
+        """FileNotFoundError: [Errno 2] No such file or directory: '/top/"f\\\\303\\\\274r alle/k3d.yaml"'""",
+        "Validation error for question 'agents': too many",
+        "ValueError: something else",
+        "OSError: something else",
+    ],
+)
+def test_way_back_after_a_failure_names_the_folder_it_is_for(words: str) -> None:
+    root = Path("/team/env of all")
+    error = explain(Ended(1, words), Origin("t", "v1.0.0"), "v2.0.0", {"agents": "3"}, changed=True, root=root)
+    assert "o back" in error.next_step
+    assert error.next_step.count("git reset") == 1
+    assert "cd '/team/env of all' && git reset -q . && git checkout . && git clean -d -i ." in error.next_step
 
 
 def test_file_of_a_name_that_is_new_in_the_template_is_named_where_copier_fails_at_it() -> None:
