@@ -29,7 +29,7 @@ from questions import render
 from refused_copy import what_is_left_of_snippet
 from snippet import COMPOSE_FILE, UnmergeableError, env_files, merge, mount_parts, take_out
 from update_files import ABORT, committed
-from yaml_text import YAML_ERRORS, mapping, mapping_if_readable
+from yaml_text import YAML_ERRORS, fault, mapping, mapping_if_readable
 
 TEMPLATE = Path(__file__).resolve().parent.parent
 SNIPPET = "template/.devcontainer/devcontainer.json.jinja"
@@ -259,21 +259,14 @@ def _answers(path: Path) -> dict[str, Any]:
     others = f"then repeat the command. The answers of the last commit: git checkout HEAD -- {file}"
     try:
         answers = mapping(content.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise UnreadableAnswersError(f"{path} is not text in UTF-8. Save it as UTF-8, {others}") from error
     except YAML_ERRORS as error:
-        if re.search(rb"(?m)^<{7} ", content):
+        if not isinstance(error, UnicodeDecodeError) and re.search(rb"(?m)^<{7} ", content):
             raise UnreadableAnswersError(
                 f"{path} is in conflict: two sides that were merged have changed the same answers.\n"
                 "Take those of one side, then repeat the command. Those of the branch that was merged into:\n"
                 f"    git checkout --ours -- {file}   (or edit what stands between <<<<<<< and >>>>>>>)"
             ) from error
-        if isinstance(error, ValueError):
-            raise UnreadableAnswersError(
-                f"{path} has a value that YAML takes for a date or a number, and that is none: {error}.\n"
-                f"Put it in quotes, {others}"
-            ) from error
-        raise UnreadableAnswersError(f"{path} is not valid YAML:\n{error}\nCorrect it, {others}") from error
+        raise UnreadableAnswersError(f"{path} {fault(error)}, {others}") from error
     if not answers.get("cluster_name"):
         raise UnreadableAnswersError(
             f"{path} does not name the cluster that the snippet is for: it has no cluster_name, which Copier writes.\n"

@@ -29,7 +29,7 @@ from destination import (
 from occupied import Machine, Taken, taken
 from questions import answerable, is_asked
 from template_source import ROOT, UnusableSourceError, commit_of, has_uncommitted_changes, update_source
-from yaml_text import mapping_if_readable
+from yaml_text import YAML_ERRORS, fault, mapping_if_readable
 
 EPILOG = """\
 The environment is made from the commit that is checked out in this clone of the template; changes that
@@ -157,19 +157,8 @@ def _read_data_file(name: str) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RefusalError(f"The data file {path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise RefusalError(
-            f"The data file {path} is not text in UTF-8. Save it as UTF-8, then repeat the command."
-        ) from error
-    except ValueError as error:
-        raise RefusalError(
-            f"The data file {path} has a value that YAML takes for a date or a number, and that is none: {error}.\n"
-            "Put it in quotes, then repeat the command."
-        ) from error
-    except yaml.YAMLError as error:
-        raise RefusalError(
-            f"The data file {path} is not valid YAML:\n{error}\nCorrect it, then repeat the command."
-        ) from error
+    except YAML_ERRORS as error:
+        raise RefusalError(f"The data file {path} {fault(error)}, then repeat the command.") from error
     if content is None:
         raise RefusalError(f"The data file {path} is empty. Write lines such as `agents: 3` into it, or leave it out.")
     if not isinstance(content, dict):

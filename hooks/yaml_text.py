@@ -11,6 +11,15 @@ YAML_ERRORS = (yaml.YAMLError, ValueError)
 not UTF-8 may give one as well."""
 
 
+def fault(error: Exception) -> str:
+    """What is wrong with a file by one of `YAML_ERRORS`, and what to do, as it follows its name."""
+    if isinstance(error, UnicodeDecodeError):
+        return "is not text in UTF-8. Save it as UTF-8"
+    if isinstance(error, ValueError):
+        return f"has a value that YAML takes for a date or a number, and that is none: {error}.\nPut it in quotes"
+    return f"is not valid YAML:\n{error}\nCorrect it"
+
+
 def mapping(content: bytes | str) -> dict[str, Any]:
     """What the YAML says; empty where it is no mapping. Raises one of `YAML_ERRORS` where it cannot be read."""
     document = yaml.safe_load(content)
