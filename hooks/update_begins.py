@@ -13,8 +13,10 @@ from git_output import git_output
 
 
 def find_envkit() -> None:
-    """Makes envkit's modules importable: they lie in the template, and are on no path."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "template"))
+    """Makes envkit's modules importable: they lie in the template, and are on no path at first."""
+    template = str(Path(__file__).resolve().parent.parent / "template")
+    if template not in sys.path:
+        sys.path.insert(0, template)
 
 
 def note_end(repository: Path) -> None:
