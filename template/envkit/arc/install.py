@@ -22,7 +22,6 @@ from envkit.arc.settings import (
     ArcSettings,
     LocalSettings,
     read_arc_settings,
-    require_runners,
 )
 from envkit.arc.state import ArcState, ScaleSet, assess, foreign_scale_sets
 from envkit.arc.wait import ScaleSetLostError, outdated, wait_until_ready
@@ -172,7 +171,6 @@ def remove(cluster: Cluster, steps: Steps, *, force: bool) -> Removed:
     Raises:
         UserError: It could not be removed; says why, and what `--force` would do.
     """
-    require_runners()
     prepare_ansible("delete-arc")
     with started_playbook("delete-arc", force=force) as playbook, ExitStack() as held:
         with steps.step("Looking at what is there"):
@@ -214,7 +212,6 @@ def plan_for_ansible(cluster: Cluster, purpose: Literal["install", "delete", "em
         claims = ownership.read_claims(kube, cluster.name)
         return {"namespaces": empty_namespaces(kube, claims.own_namespaces(), cluster.name)}
     if purpose == "delete":
-        require_runners()
         return {**plan_removal(cluster, kube.resources(), kube), "called_by_envkit": False}
     settings = read_arc_settings(cluster)
     if controller:
