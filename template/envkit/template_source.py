@@ -11,6 +11,7 @@ import yaml
 from packaging.version import InvalidVersion, Version
 
 from envkit.errors import CommandFailedError, UserError
+from envkit.overlay import YAML_ERRORS
 from envkit.paths import ROOT, file_named, just_command
 from envkit.process import capture
 from envkit.wording import quoted
@@ -95,7 +96,7 @@ def read_origin(root: Path = ROOT) -> Origin:
         ) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read.", str(error.strerror or error), f"ls -l {quoted(path)}") from error
-    except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:
+    except (*YAML_ERRORS, KeyError, TypeError) as error:
         if re.search(r"(?m)^<{7} ", text):
             raise UserError(
                 f"{path} is in conflict.",
