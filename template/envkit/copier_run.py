@@ -122,7 +122,7 @@ def _lost_version(origin: Origin, data: Iterable[str]) -> UserError:
         f"The template no longer has {origin.commit}, the version that this environment is of.",
         f"An update needs its files for a comparison; they were at {without_credentials(origin.source)}.",
         f"Bring the tag back there, or write the version or commit that has the same files into _commit of\n"
-        f"{ANSWERS_FILE} and commit that; then {just_command()} update",
+        f"{ANSWERS_FILE}, in quotes, and commit that; then {just_command()} update",
     )
 
 

@@ -82,14 +82,14 @@ def read_origin(root: Path = ROOT) -> Origin:
     """What the answers file says.
 
     Raises:
-        UserError: It is lost, or no longer says where the template is; names the command that brings it back.
+        UserError: It is lost, or no longer says where the template is; names what brings it back.
     """
     path = root / ANSWERS_FILE
     text = ""
     try:
         text = path.read_text(encoding="utf-8")
         document = yaml.safe_load(text)
-        return Origin(str(document["_src_path"]), str(document["_commit"]))
+        source, commit = str(document["_src_path"]), document["_commit"]
     except FileNotFoundError:
         raise UserError(
             f"{path} is missing.", "It says which template this environment is of, and its answers.", _way_back(root)
@@ -104,11 +104,24 @@ def read_origin(root: Path = ROOT) -> Origin:
                 f"cd {quoted(root)} && git merge --abort   (git status says whether it is a merge)\n"
                 f"{bring_to_one_version('merge')}",
             ) from error
+        raise _no_origin(path, root) from error
+    if commit is None:
+        raise _no_origin(path, root)
+    if not isinstance(commit, str):
         raise UserError(
-            f"{path} does not say which version of which template this environment is of.",
-            "Copier writes _src_path and _commit there, and nothing else should change them.",
-            f"git -C {quoted(root)} log --patch -- {ANSWERS_FILE}   (shows the last change; take it back)",
-        ) from error
+            f"_commit in {path} is read as {commit!r}, which is no text.",
+            "A version or commit that could be a number has to be in quotes there, as Copier itself writes it.",
+            f"Put it in quotes there, exactly as it is in the template, and commit that; then {just_command()} update",
+        )
+    return Origin(source, commit)
+
+
+def _no_origin(path: Path, root: Path) -> UserError:
+    return UserError(
+        f"{path} does not say which version of which template this environment is of.",
+        "Copier writes _src_path and _commit there, and nothing else should change them.",
+        f"git -C {quoted(root)} log --patch -- {ANSWERS_FILE}   (shows the last change; take it back)",
+    )
 
 
 def bring_to_one_version(command: str) -> str:

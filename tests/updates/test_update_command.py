@@ -74,7 +74,9 @@ def recorder(calls: Calls, status: int = 0) -> Callable[[Sequence[str], Path], E
 
 def write_origin(folder: Path, source: str, commit: str) -> None:
     (folder / ".copier-answers.yml").write_text(
-        f"_commit: {commit}\n_src_path: {source}\nagents: 2\n", encoding="utf-8"
+        # In quotes as Copier writes it: one short hash in thirty has no letter, and would be a number.
+        f"_commit: '{commit}'\n_src_path: {source}\nagents: 2\n",
+        encoding="utf-8",
     )
 
 
@@ -188,12 +190,21 @@ def test_answers_that_git_never_had_are_generated_anew(environment: Path) -> Non
     assert refused(environment).next_step.startswith("Generate the environment anew in another folder")
 
 
-@pytest.mark.parametrize("text", ["agents: 2\n", "- 1\n", "", "a: [\n", "_src_path: x\n"])
+@pytest.mark.parametrize("text", ["agents: 2\n", "- 1\n", "", "a: [\n", "_src_path: x\n", "_src_path: x\n_commit:\n"])
 def test_answers_without_the_templates_place_are_told(environment: Path, text: str) -> None:
     (environment / ".copier-answers.yml").write_text(text, encoding="utf-8")
     error = refused(environment, CHECK)
     assert "does not say which version of which template" in error.what
     assert "log --patch" in error.next_step
+
+
+@pytest.mark.parametrize(("written", "read"), [("3997465", "3997465"), ("0123456", "42798"), ("1.10", "1.1")])
+def test_commit_that_somebody_wrote_as_a_number_is_told(environment: Path, written: str, read: str) -> None:
+    answers = environment / ".copier-answers.yml"
+    answers.write_text(f"_commit: {written}\n_src_path: {environment.parent}\nagents: 2\n", encoding="utf-8")
+    error = refused(environment, CHECK)
+    assert error.what == f"_commit in {answers} is read as {read}, which is no text."
+    assert error.next_step.startswith("Put it in quotes there")
 
 
 def test_changes_that_are_not_committed_are_listed(environment: Path) -> None:
