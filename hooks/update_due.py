@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from recipes import recipes
 from update_files import UpdatedFiles
-from yaml_text import YAML_ERRORS
 
 from envkit.environment import flattened
 from envkit.errors import UserError
+from envkit.go_yaml import YAML_ERRORS, read_yaml
 from envkit.overlay import local_file, merged
 
 _RUNNERS = "helm/arc-runners.yaml"
@@ -226,8 +225,8 @@ def _document(files: UpdatedFiles, path: str, *, updated: bool) -> dict[str, Any
     read = files.after if updated else files.before
     own = local_file(Path(path))
     try:
-        document = yaml.safe_load(read(path) or b"")
-        overlay = yaml.safe_load(read(str(own)) or b"") or {}
+        document = read_yaml(read(path) or b"")
+        overlay = read_yaml(read(str(own)) or b"") or {}
         return merged(document, overlay, own) if document else None
     except (*YAML_ERRORS, UserError, TypeError, AttributeError):
         return None

@@ -16,7 +16,6 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 
@@ -43,7 +42,8 @@ from envkit.environment import (
     with_host_port,
 )
 from envkit.errors import UserError
-from envkit.overlay import YAML_ERRORS, is_set_in, local_file, merged, read_overlay
+from envkit.go_yaml import YAML_ERRORS, read_yaml, yaml_text
+from envkit.overlay import is_set_in, local_file, merged, read_overlay
 from envkit.paths import ROOT
 from envkit.process import redact
 from envkit.wording import quoted
@@ -223,7 +223,7 @@ def k3d_input(environment: Environment, root: Path = ROOT) -> str:
         *({"label": f"{key}={value}", "nodeFilters": ["server:0"]} for key, value in labels.items()),
     ]
     _add_corporate_network(document, environment, root)
-    text = yaml.safe_dump(document, sort_keys=False)
+    text = yaml_text(document)
     if "$" in text:
         line = redact(next(line.strip() for line in text.splitlines() if "$" in line))
         raise UserError(
@@ -248,7 +248,7 @@ def _laid_over(document: dict[str, Any], local: dict[str, Any], path: Path) -> d
     if not isinstance(own, str):
         return result
     try:
-        over = yaml.safe_load(own)
+        over = read_yaml(own)
     except YAML_ERRORS as error:
         raise UserError(
             f"{path} is not a configuration of k3d.",
@@ -257,7 +257,7 @@ def _laid_over(document: dict[str, Any], local: dict[str, Any], path: Path) -> d
         ) from error
     base = _mapping_in(_registries_config(document))
     if base and isinstance(over, dict) and (both := merged(base, over, path, _REGISTRIES)) != over:
-        result["registries"]["config"] = yaml.safe_dump(both, sort_keys=False)
+        result["registries"]["config"] = yaml_text(both)
     return result
 
 
@@ -271,7 +271,7 @@ def _mapping_in(text: object) -> dict[str, Any] | None:
     if not isinstance(text, str):
         return None
     try:
-        document = yaml.safe_load(text)
+        document = read_yaml(text)
     except YAML_ERRORS:
         return None
     return document if isinstance(document, dict) else None
@@ -279,7 +279,7 @@ def _mapping_in(text: object) -> dict[str, Any] | None:
 
 def _read_k3d_yaml(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
             f"{path} is missing.", "It describes the cluster.", f"git -C {quoted(path.parent)} checkout -- {path.name}"
@@ -461,7 +461,7 @@ def _mirror_also(config: object, team_port: str, port: str) -> object:
     for name in list(mirrors):
         if str(name).endswith(f":{team_port}"):
             mirrors[re.sub(rf":{team_port}$", f":{port}", str(name))] = copy.deepcopy(mirrors[name])
-    return yaml.safe_dump(document, sort_keys=False)
+    return yaml_text(document)
 
 
 def _list(value: object) -> list[Any]:

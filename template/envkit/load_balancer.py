@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-import yaml
-
 from envkit.engine import (
     CHANGE_TIMEOUT,
     CLUSTER_LABEL,
@@ -23,6 +21,7 @@ from envkit.engine import (
     write_file,
 )
 from envkit.environment import Environment, parse_port_mapping
+from envkit.go_yaml import read_yaml, yaml_text
 from envkit.mirrors import helper_images
 
 _CONFIG = "/etc/confd/values.yaml"
@@ -39,7 +38,7 @@ def update_targets(environment: Environment, nodes: Sequence[Container]) -> bool
     """
     text = _targets(environment, nodes)
     present = read_file(environment.load_balancer, _CONFIG)
-    if present is not None and yaml.safe_load(present) == yaml.safe_load(text):
+    if present is not None and read_yaml(present) == read_yaml(text):
         return False
     write_file(environment.load_balancer, _CONFIG, text.encode(), 0o744)
     return True
@@ -116,7 +115,7 @@ def _targets(environment: Environment, nodes: Sequence[Container]) -> str:
     for text, names in _balanced_ports(environment, nodes):
         port = f"{parse_port_mapping(text)[2]}.{text.partition('/')[2] or 'tcp'}"
         ports[port] = list(dict.fromkeys([*ports.get(port, []), *names]))
-    return yaml.safe_dump({"ports": ports, "settings": _settings(environment)}, sort_keys=True)
+    return yaml_text({"ports": ports, "settings": _settings(environment)}, sort_keys=True)
 
 
 def _settings(environment: Environment) -> dict[str, int]:

@@ -10,14 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from envkit.errors import UserError
+from envkit.go_yaml import YAML_ERRORS, read_yaml
 from envkit.wording import quoted
-
-YAML_ERRORS = (yaml.YAMLError, ValueError)
-"""What a file gives that is not YAML. PyYAML lets the ValueError of a date like 2026-02-31 through, and bytes that are
-not UTF-8 give one as well."""
 
 
 def local_file(path: Path) -> Path:
@@ -33,7 +28,7 @@ def read_overlay(path: Path) -> dict[str, Any]:
     """
     try:
         with path.open(encoding="utf-8") as file:
-            document = yaml.safe_load(file)
+            document = read_yaml(file)
     except FileNotFoundError:
         return {}
     except OSError as error:

@@ -11,7 +11,7 @@ import yaml
 from packaging.version import InvalidVersion, Version
 
 from envkit.errors import CommandFailedError, UserError
-from envkit.overlay import YAML_ERRORS
+from envkit.go_yaml import YAML_ERRORS
 from envkit.paths import ROOT, file_named, just_command
 from envkit.process import capture
 from envkit.wording import quoted

@@ -278,15 +278,21 @@ def test_own_values_are_laid_over_those_of_the_template(root: Path, settings: Se
     assert not list(problems(made))
 
 
+def test_date_is_text_as_it_is_to_helm(root: Path, settings: Settings) -> None:
+    (root / "helm" / "arc-runners.local.yaml").write_text("template: {metadata: {annotations: {since: 2026-01-01}}}\n")
+    values = json.loads(json.dumps(settings().runner_values))
+    assert values["template"]["metadata"]["annotations"]["since"] == "2026-01-01"
+
+
 def test_own_name_of_the_team_is_the_runners_name(root: Path, settings: Settings) -> None:
     (root / "helm" / "arc-runners.local.yaml").write_text("runnerScaleSetName: ours\n")
     assert settings().name == "ours"
 
 
 @pytest.mark.parametrize("name", ["arc-runners.yaml", "arc-runners.local.yaml"])
-def test_a_date_that_is_none_is_told_with_its_file(name: str, root: Path, settings: Settings) -> None:
+def test_a_number_that_is_none_is_told_with_its_file(name: str, root: Path, settings: Settings) -> None:
     with (root / "helm" / name).open("a", encoding="utf-8") as file:
-        file.write("since: 2026-02-31\n")
+        file.write("since: 0b_\n")
 
     with pytest.raises(UserError, match=rf"{re.escape(name)} is not valid YAML"):
         settings()

@@ -46,7 +46,7 @@ def test_the_three_files_make_one_environment(tmp_path: Path) -> None:
 DEFECTS = {
     "not YAML": ("agents: 2", "agents: [2", "not valid YAML"),
     "tab as indentation": ("  name: shop", "\tname: shop", "not valid YAML"),
-    "date that does not exist": ("agents: 2", "agents: 2\nmade: 2026-02-31", "not valid YAML"),
+    "number that is none": ("agents: 2", "agents: 0b_", "not valid YAML"),
     "API version of another k3d": ("v1alpha5", "v1alpha4", "apiVersion:"),
     "kind unknown": ("Simple", "Complex", "kind:"),
     "name missing": ("  name: shop\n", "  title: shop\n", "metadata.name: Field required"),
@@ -333,6 +333,21 @@ def test_k3d_gets_the_effective_configuration_and_our_labels(tmp_path: Path) -> 
         {"label": f"{HASH_LABEL}={environment.config_hash}", "nodeFilters": ["server:0"]},
         {"label": f"{ROOT_LABEL}={tmp_path}/my%20shop", "nodeFilters": ["server:0"]},
     ]
+
+
+def test_name_that_k3d_would_take_for_a_number_is_in_quotes(tmp_path: Path) -> None:
+    text = K3D_YAML.replace("name: shop", 'name: "12e4"')
+
+    assert "\n  name: '12e4'\n" in k3d_input(sample_environment(tmp_path, k3d_yaml=text))
+
+
+def test_port_without_quotes_is_read_as_k3d_reads_it(tmp_path: Path) -> None:
+    text = K3D_YAML.replace("registries:\n", "  - port: 2222:22\n    nodeFilters: [loadbalancer]\nregistries:\n")
+
+    environment = sample_environment(tmp_path, k3d_yaml=text)
+
+    assert environment.ports[2].number == 2222
+    assert yaml.safe_load(k3d_input(environment))["ports"][2]["port"] == "2222:22"
 
 
 @pytest.mark.parametrize("options", ["options:\n", "options:\n  runtime:\n", "options:\n  runtime:\n    labels:\n", ""])

@@ -63,7 +63,7 @@ def test_file_that_is_missing_or_empty_changes_nothing(tmp_path: Path) -> None:
     [
         ("agents: 2\n  servers: 1\n", "line 2"),
         ("- agents\n", "only the keys that differ"),
-        ("day: 2026-02-31\n", "day"),
+        ("port: 0b_\n", "invalid literal"),
     ],
 )
 def test_file_that_cannot_be_used_is_named(tmp_path: Path, text: str, why: str) -> None:
@@ -126,7 +126,7 @@ def test_own_registries_that_have_it_all_stay_as_they_are_written(tmp_path: Path
     ("text", "what", "why"),
     [
         ("registries:\n  config: 'mirrors: [a'\n", "k3d.local.yaml is not", "registries.config is not valid"),
-        ("registries:\n  config: 'day: 2026-02-31'\n", "k3d.local.yaml is not", "registries.config is not valid"),
+        ("registries:\n  config: 'port: 0b_'\n", "k3d.local.yaml is not", "registries.config is not valid"),
         (
             "registries:\n  config: 'mirrors: []'\n",
             "k3d.local.yaml cannot be laid over",

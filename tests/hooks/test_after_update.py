@@ -416,7 +416,7 @@ def test_name_that_is_not_utf_8_does_not_keep_the_report_back(
     assert UpdatedFiles(repository).before(gone.name) == b"before\n"
 
 
-@pytest.mark.parametrize("content", ["a: [\n", "since: 2026-02-31\n", "<<<<<<< before updating\n"])
+@pytest.mark.parametrize("content", ["a: [\n", "since: 2026-02-31\n", "since: 0b_\n", "<<<<<<< before updating\n"])
 def test_answers_that_cannot_be_read_do_not_keep_the_report_back(repository: Path, content: str) -> None:
     answers = repository / ".copier-answers.yml"
     answers.write_text(content, encoding="utf-8")

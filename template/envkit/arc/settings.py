@@ -16,14 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from envkit.arc.corporate import AUTHORITIES, CA_KEY, add_corporate_network, authorities_manifest
 from envkit.cluster import Cluster
 from envkit.corporate_network import CorporateNetwork
 from envkit.dotenv_file import read_dotenv
 from envkit.errors import UserError
-from envkit.overlay import YAML_ERRORS, local_file, merged, read_overlay
+from envkit.go_yaml import YAML_ERRORS, read_yaml
+from envkit.overlay import local_file, merged, read_overlay
 from envkit.paths import ROOT, file_named, just_command
 from envkit.wording import quoted
 
@@ -320,7 +319,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         f"git -C {quoted(ROOT)} checkout -- {quoted(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)}"
     )
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path} cannot be read.", str(error.strerror or error), restore) from error
     except YAML_ERRORS as error:

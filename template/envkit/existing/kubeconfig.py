@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 from envkit.corporate_network import is_loopback
 from envkit.errors import CommandFailedError, UserError
 from envkit.existing.cluster import ExistingCluster
 from envkit.files import write_private
+from envkit.go_yaml import read_yaml, yaml_text
 from envkit.kubeconfig import developers_kubeconfigs
 from envkit.paths import just_command
 from envkit.process import capture
@@ -43,14 +42,14 @@ def write_kubeconfigs(cluster: ExistingCluster) -> Written:
         UserError: There is no such context, with those that are like it; or kubectl does not read the kubeconfig.
     """
     text = one_context(cluster.context)
-    document = yaml.safe_load(text)
+    document = read_yaml(text)
     server = str(_entry(document, "clusters", "cluster").get("server", ""))
     paths = cluster.kubeconfigs
     changed = [str(paths.host)] if write_private(paths.host, text) else []
     hints = list(_container_hints(cluster, document, server))
     if cluster.container_server:
         _entry(document, "clusters", "cluster")["server"] = cluster.container_server
-        text = yaml.safe_dump(document, sort_keys=False)
+        text = yaml_text(document)
     if write_private(paths.devcontainer, text):
         changed.append(str(paths.devcontainer))
     return Written(tuple(changed), server, tuple(hints))
