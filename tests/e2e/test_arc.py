@@ -50,6 +50,10 @@ _SYSTEM = ("--namespace", "arc-systems")
 _CONTROLLER = "--selector=app.kubernetes.io/part-of=gha-rs-controller"
 
 
+_LIKE_NUMBERS = {"build": '"12e4"', "since": "2026-01-01", "map": "2222:22", "is": '"y"'}
+"""A team's annotations for the runners: text to Helm, but a number, a date or a truth value in other YAML."""
+
+
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The image of the runners, by its local name."""
@@ -60,6 +64,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 def environment(new_environment: NewEnvironment, ansible: Path, image: str, github: GitHub, key: Key) -> Generated:
     """An environment with its cluster running, the image pushed and everything filled in."""
     environment = new_environment(**arc_answers())
+    annotations = "".join(f"      {key}: {text}\n" for key, text in _LIKE_NUMBERS.items())
+    own = environment.root / "helm" / "arc-runners.local.yaml"
+    own.write_text(f"template:\n  metadata:\n    annotations:\n{annotations}", encoding="utf-8")
     environment.envkit("create")
     prepare_runners(environment, github, ansible=ansible, image=image, key=key)
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message=all"]):
@@ -226,6 +233,12 @@ def test_job_has_no_key_to_the_cluster(github: GitHub) -> None:
     output = github.run_job("ls /var/run/secrets/kubernetes.io 2>&1 || true; id")
     assert "No such file" in output
     assert "uid=1001" in output
+
+
+def test_text_that_is_like_a_number_stays_text(installed: Generated) -> None:
+    (pod, *_) = json.loads(installed.kubectl("get", "pods", *_NAMESPACE, "--output=json"))["items"]
+    wanted = {key: text.strip('"') for key, text in _LIKE_NUMBERS.items()}
+    assert pod["metadata"]["annotations"] | wanted == pod["metadata"]["annotations"]
 
 
 def test_changed_numbers_reach_the_runners(installed: Generated, github: GitHub) -> None:
