@@ -17,6 +17,7 @@ import plumbum
 import pytest
 import quick_copier
 from copier import run_copy
+from hypothesis import HealthCheck, settings
 from support import SNAPSHOT_TAG, CopyProject, commit_all, copy_working_tree
 
 ISOLATION = {
@@ -35,6 +36,12 @@ ISOLATION = {
     "GIT_CONFIG_KEY_2": "maintenance.auto",
     "GIT_CONFIG_VALUE_2": "false",
 }
+
+
+# No test depends on how fast the machine is, or fails for a change that did not touch what it tests. New examples are
+# tried with --hypothesis-profile=default.
+settings.register_profile("repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session", autouse=True)

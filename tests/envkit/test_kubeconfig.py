@@ -603,7 +603,7 @@ _KUBECONFIGS = st.fixed_dictionaries(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(document=_KUBECONFIGS, style=st.sampled_from([None, "|", ">", "'", '"']), flow=st.booleans())
 def test_merging_and_unmerging_keeps_every_foreign_entry(
     tmp_path: Path, document: dict[str, Any], style: str | None, flow: bool

@@ -55,14 +55,14 @@ def without_space(text: str) -> str:
     return re.sub(r"\s+", "", text)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(documents())
 def test_any_document_has_the_value_it_spells(document: tuple[str, Any]) -> None:
     text, value = document
     assert parse(text).value == value
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(documents(), st.integers(0, 60), st.characters())
 def test_a_spoiled_document_gives_a_value_or_one_kind_of_error(
     document: tuple[str, Any], at: int, character: str
@@ -72,7 +72,7 @@ def test_a_spoiled_document_gives_a_value_or_one_kind_of_error(
         parse(text[:at] + character + text[at + 1 :])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(documents(containers), values, keys)
 def test_an_added_child_stands_last_and_nothing_is_lost(document: tuple[str, Any], value: Any, key: str) -> None:
     text, before = document
@@ -94,7 +94,7 @@ def test_an_added_child_stands_last_and_nothing_is_lost(document: tuple[str, Any
     assert without_space(changed[node.end :]) == without_space(text[parse(text).end :])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(documents(containers.filter(len)), st.data())
 def test_a_removed_child_takes_nothing_with_it(document: tuple[str, Any], data: st.DataObject) -> None:
     text, before = document
@@ -111,7 +111,7 @@ def test_a_removed_child_takes_nothing_with_it(document: tuple[str, Any], data: 
     assert comments(changed) == comments(outside)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(documents(containers), values)
 def test_adding_and_removing_again_leaves_the_same_value(document: tuple[str, Any], value: Any) -> None:
     text, before = document

@@ -282,7 +282,7 @@ team_files = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(team_files, st.sampled_from([None, 2, "\t"]), st.sampled_from(["shop-dev", "cart-dev"]))
 def test_whatever_the_team_has_is_there_after_merge_update_and_removal(
     team: dict[str, Any], indent: int | str | None, cluster: str

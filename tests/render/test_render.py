@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from answers import Answers, complete, problems
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import Environment, StrictUndefined, Template
 from jsonc import parse
@@ -395,7 +395,6 @@ def without_refused(answers: dict[str, Any]) -> dict[str, Any]:
     return answers
 
 
-@settings(deadline=None)
 @given(answer_sets)
 def test_whatever_passes_the_model_renders_into_a_valid_k3d_configuration(answers: dict[str, Any]) -> None:
     accepted = without_refused(answers)
