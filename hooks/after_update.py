@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from changes_not_taken import changes_not_taken
 from destination import ANSWERS_FILE
 from migrate import MOVED
 from questions import all_questions
@@ -43,6 +44,8 @@ def report(repository: Path, answers_file: str = ANSWERS_FILE) -> str:
         parts.append("\n".join(["Other answers than before:", *(f"  {line}" for line in answers)]))
     parts += _kept_names(old, new, answers_file)
     parts += due(files, scope)
+    if scope == "environment":
+        parts += changes_not_taken(files, old, new)
     parts += _folder_of_commands(repository)
     if open_files := files.conflicts():
         lines = [

@@ -39,18 +39,30 @@ class Question:
 @cache
 def all_questions() -> tuple[Question, ...]:
     """Every question, and the computed values between them, in the order of copier.yml."""
-    document = yaml.load(COPIER_YML.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 - both are safe ones
     known = Question.__dataclass_fields__.keys()
     return tuple(
         Question(key=key, **{name: value for name, value in details.items() if name in known})
-        for key, details in document.items()
+        for key, details in _document().items()
         if not key.startswith("_")
     )
+
+
+@cache
+def _document() -> dict[str, Any]:
+    document: dict[str, Any] = yaml.load(COPIER_YML.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 - both are safe ones
+    return document
 
 
 def answerable() -> tuple[Question, ...]:
     """The questions that a person can answer, also those that are not asked."""
     return tuple(question for question in all_questions() if not question.is_computed)
+
+
+def excluded_patterns(answers: Mapping[str, Any]) -> list[str]:
+    """Which files of the template an environment with these answers does not have, as patterns of .gitignore."""
+    defaults = {question.key: question.default for question in answerable()}
+    context = {**defaults, **answers, "_copier_conf": {"answers_file": ""}}
+    return [str(render(pattern, context)) for pattern in _document()["_exclude"]]
 
 
 def render(template: Any, context: Mapping[str, Any]) -> Any:

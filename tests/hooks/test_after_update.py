@@ -99,6 +99,23 @@ def test_changed_cluster_configuration_says_that_the_cluster_has_to_be_made_agai
     assert printed.rstrip().endswith("git reset -q . && git checkout . && git clean -d -i .")
 
 
+def test_change_of_a_file_that_the_team_has_moved_is_not_passed_over(
+    two_versions: Path, environment: Path, update: Update, tmp_path: Path
+) -> None:
+    template = Path(shutil.copytree(two_versions, tmp_path / "template"))
+    file = template / "template" / "renovate.json"
+    file.write_text(file.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    commit_all(template, "third", "v10003.0.0")
+    answers = environment / ".copier-answers.yml"
+    answers.write_text(answers.read_text(encoding="utf-8").replace(str(two_versions), str(template)), encoding="utf-8")
+    (environment / ".github").mkdir()
+    (environment / "renovate.json").rename(environment / ".github" / "renovate.json")
+    printed = update()
+    assert "from v10001.0.0 to v10003.0.0 changed 2 files" in printed
+    assert "the changes are not in your files:\n    renovate.json, which is .github/renovate.json now\n" in printed
+    assert f"    git -C {template} diff v10001.0.0 v10003.0.0 -- template/renovate.json\n" in printed
+
+
 def test_what_the_team_has_set_otherwise_makes_nothing_due(environment: Path, update: Update) -> None:
     own = f"image: docker.io/rancher/{NEWER_K3S}\noptions: {{k3d: {{timeout: 500s}}}}\n"
     (environment / "k3d.local.yaml").write_text(own, encoding="utf-8")
