@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any
 
 from envkit.engine import docker
 from envkit.environment import ALL_INTERFACES, HIGHEST_PORT, PortUse
@@ -58,24 +61,41 @@ def owner_of(port: int, protocol: str = "tcp") -> str:
         names = []
     if names:
         return f"the container {names[0]}"
-    return _process_on(port, protocol) or f"a process that only root may see (sudo ss -l{protocol[0]}np)"
+    return _process_on(port, protocol) or f"a process that only root may see ({_as_root(port, protocol)})"
+
+
+def _as_root(port: int, protocol: str) -> str:
+    """The command that names it to root."""
+    if sys.platform == "darwin":
+        return f"sudo lsof -nP -i{protocol.upper()}:{port}" + (" -sTCP:LISTEN" if protocol == "tcp" else "")
+    return f"sudo ss -l{protocol[0]}np"
 
 
 def _process_on(port: int, protocol: str) -> str:
     import psutil
 
-    try:
-        connections = psutil.net_connections(kind=protocol)
-    except (psutil.AccessDenied, PermissionError):  # macOS tells it to root only
-        return ""
     holds = psutil.CONN_LISTEN if protocol == "tcp" else psutil.CONN_NONE  # UDP has no connections
-    for connection in connections:
-        if connection.status == holds and connection.laddr and connection.laddr.port == port and connection.pid:
+    for pid, connection in _connections(protocol):
+        if connection.status == holds and connection.laddr and connection.laddr.port == port and pid:
             try:
-                return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
-            except psutil.NoSuchProcess:
+                return f"{psutil.Process(pid).name()} (process {pid})"
+            except psutil.Error:
                 return ""
     return ""
+
+
+def _connections(protocol: str) -> Iterator[tuple[int | None, Any]]:
+    """Every connection that may be seen, each with the number of its process."""
+    import psutil
+
+    try:
+        found = psutil.net_connections(kind=protocol)
+    except (psutil.AccessDenied, PermissionError):  # macOS tells all of them to root only, and of a process its user
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, PermissionError):
+                yield from ((process.pid, connection) for connection in process.net_connections(kind=protocol))
+    else:
+        yield from ((connection.pid, connection) for connection in found)
 
 
 def free_port_for(use: PortUse, taken: Iterable[int]) -> int:

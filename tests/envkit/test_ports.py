@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -179,17 +180,40 @@ def test_a_process_that_has_just_ended_is_no_error(machine: Machine, monkeypatch
         assert "only root may see" in owner_of(port)
 
 
-@pytest.mark.parametrize("error", [psutil.AccessDenied, PermissionError])
-def test_a_system_that_tells_root_only_is_no_error(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
-) -> None:
+@pytest.fixture(params=[psutil.AccessDenied, PermissionError])
+def tells_root_only(machine: Machine, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """As macOS does with the connections of all processes."""
+
     def refuse(**_: object) -> None:
-        raise error
+        raise request.param
 
     machine.add("docker", "exit 0")
     monkeypatch.setattr(psutil, "net_connections", refuse)
 
-    assert "only root may see" in owner_of(80)
+
+@pytest.mark.usefixtures("tells_root_only")
+def test_a_system_that_tells_root_only_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "only root may see" in owner_of(_free())
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert "(sudo lsof -nP -iTCP:80 -sTCP:LISTEN)" in owner_of(80)
+    assert "(sudo lsof -nP -iUDP:53)" in owner_of(53, "udp")
+
+
+@pytest.mark.usefixtures("tells_root_only")
+def test_a_system_that_tells_root_only_tells_of_one_s_own_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Process:
+        """Another user's, which nobody else may look at."""
+
+        pid = 1
+
+        def net_connections(self, **_: object) -> None:
+            raise psutil.AccessDenied(self.pid)
+
+    own = psutil.Process()
+    monkeypatch.setattr(psutil, "process_iter", lambda: iter([Process(), own]))
+
+    with _listening() as port:
+        assert owner_of(port) == f"{own.name()} (process {own.pid})"
 
 
 # -- where to ------------------------------------------------------------------------------------------------------
