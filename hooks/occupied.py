@@ -20,6 +20,7 @@ from envkit.engine import docker, k3d_containers
 from envkit.environment import PortUse
 from envkit.errors import UserError
 from envkit.neighbours import Neighbour, neighbours
+from envkit.paths import is_same_folder
 from envkit.ports import free_port_for, is_busy
 
 SECONDS = 2.0
@@ -85,7 +86,7 @@ def taken(answers: Mapping[str, Any], destination: Path, found: list[Neighbour])
 def _is_own(neighbour: Neighbour, answers: Mapping[str, Any], destination: Path) -> bool:
     if _is_shared_with(neighbour, answers):
         return True
-    if neighbour.root and Path(neighbour.root) == destination.resolve():
+    if neighbour.root and is_same_folder(Path(neighbour.root), destination.resolve()):
         return True
     return neighbour.cluster == answers["cluster_name"] and not neighbour.is_there
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from envkit.engine import Container
 from envkit.environment import Environment
 from envkit.errors import UserError
-from envkit.paths import ROOT, is_environment
+from envkit.paths import ROOT, is_environment, is_same_folder
 
 
 class Clash(NamedTuple):
@@ -29,8 +29,9 @@ def clashes(
     A repository that is no longer where it was has been moved: its cluster is still its own.
     """
     found = []
-    others = {Path(unquote(node.root)) for node in nodes if node.root} - {root}
-    for other in sorted(filter(is_environment, others)):
+    folders = {Path(unquote(node.root)) for node in nodes if node.root}
+    others = [folder for folder in folders if is_environment(folder) and not is_same_folder(folder, root)]
+    for other in sorted(others):
         detail = f"the cluster {environment.cluster} belongs to the environment in {other}"
         fix = f"Work in {other}, or give this one another name: metadata.name in k3d.yaml"
         found.append(Clash("Cluster name", detail, fix))

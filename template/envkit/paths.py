@@ -58,6 +58,16 @@ def is_environment(folder: Path) -> bool:
     return True
 
 
+def is_same_folder(folder: Path, other: Path) -> bool:
+    """Whether two paths lead to one folder, as through a symlink, or on macOS with other letters in capitals."""
+    if folder == other:
+        return True
+    try:
+        return folder.samefile(other)
+    except OSError:  # one is not there, or is somebody else's
+        return False
+
+
 def folder_id(folder: Path) -> str:
     """Stands for a folder in the names of files that are kept for it; 16 hexadecimal digits."""
     return hashlib.sha256(str(folder).encode()).hexdigest()[:16]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from envkit.engine import k3d_containers
 from envkit.environment import Environment, PortKey
 from envkit.neighbours import Neighbour, NeighbourPort, neighbours, project_in
-from envkit.paths import ROOT, just_command
+from envkit.paths import ROOT, is_same_folder, just_command
 from envkit.ports import is_busy, move_hint, owner_of
 from envkit.report import new_table, plain, print_report
 
@@ -129,6 +130,6 @@ def print_table(ports: PortList) -> None:
 def _folder(neighbour: Neighbour) -> str:
     if not neighbour.root:
         return "-"
-    if neighbour.root == str(ROOT):
+    if is_same_folder(Path(neighbour.root), ROOT):
         return f"{neighbour.root} (here)"
     return neighbour.root if neighbour.is_there else f"{neighbour.root} (gone)"

@@ -13,7 +13,7 @@ from pathlib import Path
 from envkit.engine import Container, docker, inspect, read_folder, remove_containers, write_file
 from envkit.environment import Environment
 from envkit.errors import CommandFailedError, UserError
-from envkit.paths import ROOT, folder_id
+from envkit.paths import ROOT, folder_id, is_same_folder
 from envkit.registry import DATA_FOLDER
 
 _NOTES = f"{DATA_FOLDER}/envkit-users"
@@ -42,8 +42,8 @@ def withdraw(environment: Environment, registry: Container | None, root: Path = 
         return []
     with _holder(environment, registry) as container:
         _write(container, root, "")
-        folders = {Path(note.decode()) for note in read_folder(container, _NOTES) if note} - {root}
-    return sorted(folder for folder in folders if _uses(folder, volume))
+        folders = {Path(note.decode()) for note in read_folder(container, _NOTES) if note}
+    return sorted(folder for folder in folders if not is_same_folder(folder, root) and _uses(folder, volume))
 
 
 def _write(container: str, root: Path, text: str) -> None:

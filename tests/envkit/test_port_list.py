@@ -136,6 +136,10 @@ def test_the_owner_of_each_port_is_told_with_the_line_that_moves_it(
         port.fix for port in ports.own if port.fix
     ]
     assert f"{ROOT} (here)" in text
+    (tmp_path / "here").symlink_to(ROOT)
+    here = replace(ports.environments[1], root=str(tmp_path / "here"))
+    port_list.print_table(replace(ports, environments=(here,)))
+    assert f"{tmp_path}/here (here)" in "".join(capsys.readouterr().out.split("\n"))
     assert text.rstrip().endswith("just delete && just create")
 
 

@@ -171,6 +171,19 @@ def test_a_cluster_of_another_repository_would_stop_create(machine: Machine, sho
     assert str(tmp_path / "shop") in other.detail
 
 
+def test_another_path_to_the_same_repository_is_no_other_one(
+    machine: Machine, shop: Environment, tmp_path: Path
+) -> None:
+    """As where a link stands at its old place, or on macOS, where `/users/jo` leads to `/Users/jo`."""
+    _add_docker(machine)
+    (tmp_path / "old place").symlink_to(tmp_path / "shop")
+    observation = changed(healthy(shop), SERVER, root=str(tmp_path / "old place"))
+
+    (check,) = preflight.check_names(shop, observation, root=tmp_path / "shop")
+
+    assert check.verdict is Verdict.OK
+
+
 def test_a_cluster_of_somebody_whose_folder_is_closed_is_theirs(
     shop: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,16 @@ def test_an_environment_that_is_gone_or_has_another_registry_does_not_count(
     assert withdraw(shop, registry, machine.folder / "shop") == []
 
 
+def test_another_path_to_the_same_repository_does_not_count(
+    machine: Machine, volume: Path, shop: Environment, registry: Container
+) -> None:
+    assert volume.exists()
+    (machine.folder / "old place").symlink_to(machine.folder / "shop")
+    note_user(shop, machine.folder / "old place")
+
+    assert withdraw(shop, registry, machine.folder / "shop") == []
+
+
 def test_a_folder_that_may_not_be_read_counts(
     machine: Machine, volume: Path, shop: Environment, registry: Container
 ) -> None:

@@ -104,6 +104,13 @@ def test_an_environment_that_is_made_again_in_its_own_place_is_no_clash(busy: se
     assert len(proposals([neighbour("x-dev", gone)], tmp_path / "other")) == len(DEFAULT_PORTS)
 
 
+def test_another_path_to_its_own_place_is_no_clash(busy: set[int], repository: Path, tmp_path: Path) -> None:
+    busy |= set(DEFAULT_PORTS.values())
+    (tmp_path / "old place").symlink_to(repository)
+
+    assert proposals([neighbour("mathtrail-dev", tmp_path / "old place")], repository) == {}
+
+
 @pytest.mark.usefixtures("busy")
 def test_names_of_another_environment_are_taken(repository: Path) -> None:
     first = neighbour("mathtrail-dev", repository, shift=10, registry="k3d-mathtrail-registry")
