@@ -91,6 +91,22 @@ def refuse_to_read(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
         monkeypatch.setattr(Path, name, refused)
 
 
+def keep_no_permissions(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Makes a folder one of a drive of Windows in WSL: every file is open to all, and chmod changes nothing."""
+    stat, chmod = Path.stat, Path.chmod
+
+    def opened(path: Path, **options: Any) -> os.stat_result:
+        found = stat(path, **options)
+        return os.stat_result([found.st_mode | 0o777, *found[1:]]) if path.is_relative_to(folder) else found
+
+    def without_effect(path: Path, mode: int, **options: Any) -> None:
+        if not path.is_relative_to(folder):
+            chmod(path, mode, **options)
+
+    monkeypatch.setattr(Path, "stat", opened)
+    monkeypatch.setattr(Path, "chmod", without_effect)
+
+
 def refuse_to_look(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
     """Makes a file one of a folder that is closed, for root as well, whom permissions do not stop."""
     original = Path.stat

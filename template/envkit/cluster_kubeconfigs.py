@@ -10,7 +10,7 @@ from envkit.devcontainer_files import (
     write_devcontainer_files,
 )
 from envkit.errors import CommandFailedError, UserError
-from envkit.files import write_private
+from envkit.files import is_private, write_private
 from envkit.kubeconfig import (
     devcontainer_kubeconfig,
     developers_kubeconfigs,
@@ -83,7 +83,7 @@ def kubeconfigs_are_current(session: Session) -> bool:
         wanted = devcontainer_kubeconfig(text, session.environment.load_balancer)
     except (OSError, UnicodeDecodeError, UserError):
         return False
-    private = all(path.stat().st_mode & 0o077 == 0 for path in (paths.host, paths.devcontainer))
+    private = all(is_private(path) for path in (paths.host, paths.devcontainer))
     return (
         private
         and container == wanted

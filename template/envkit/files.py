@@ -33,10 +33,10 @@ def write_private(path: Path, text: str, *, owner_of: Path | None = None) -> boo
             )
         owner = _owner(target) or (_owner(owner_of) if owner_of else None)
         if target.exists() and target.read_bytes() == text.encode():
-            if target.stat().st_mode & 0o077:
-                target.chmod(0o600)
-                return True
-            return False
+            if is_private(target):
+                return False
+            target.chmod(0o600)
+            return True
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # made with mode 0600
         try:
@@ -58,6 +58,36 @@ def write_private(path: Path, text: str, *, owner_of: Path | None = None) -> boo
             f"ls -ld {quoted(path.parent)} {quoted(path)}   (it must be yours and writable)",
         ) from error
     return True
+
+
+def is_private(path: Path) -> bool:
+    """Whether others are kept from a file as far as its file system can do that. Raises OSError."""
+    return not is_open_to_others(path) or not keeps_permissions(path.parent)
+
+
+def is_open_to_others(path: Path) -> bool:
+    """Whether a file's permissions let others read or write it. Raises OSError."""
+    return bool(path.stat().st_mode & 0o077)
+
+
+def keeps_permissions(folder: Path) -> bool:
+    """Whether a file of a folder can be closed to others.
+
+    On a drive of Windows in WSL it cannot: all files there are open to all, and `chmod` changes nothing
+    (https://learn.microsoft.com/windows/wsl/file-permissions).
+    """
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder) as file:  # made with mode 0600
+            return not is_open_to_others(Path(file.name))
+    except OSError:  # where nothing can be written, nothing speaks against it
+        return True
+
+
+def how_to_close(path: Path) -> str:
+    """What keeps others from a file that is open to them."""
+    if keeps_permissions(path.parent):
+        return f"chmod 600 {quoted(path)}"
+    return "Move the repository to a file system that keeps permissions (in WSL: below /home, not below /mnt)"
 
 
 def _owner(path: Path) -> tuple[int, int] | None:

@@ -18,12 +18,13 @@ from envkit.corporate_network import is_loopback, proxy_endpoint, read_own_ca_bu
 from envkit.engine import docker, inspect
 from envkit.environment import Environment, PortKey, PortUse
 from envkit.errors import CommandFailedError, UserError
+from envkit.files import how_to_close, is_open_to_others
 from envkit.neighbours import Neighbour
 from envkit.observation import Observation
 from envkit.ownership import clashes
 from envkit.paths import ROOT, just_command
 from envkit.ports import is_busy, is_own_address, move_hint, owner_of
-from envkit.wording import counted, quoted
+from envkit.wording import counted
 
 _MEMORY_BASE, _MEMORY_AGENT = 2 * 2**30, 2**29
 _INOTIFY = {"max_user_instances": 512, "max_user_watches": 65536}
@@ -228,9 +229,9 @@ def check_corporate_network(cluster: Cluster, root: Path = ROOT) -> list[Check]:
     if network.ca_file and (bundle := read_own_ca_bundle(root)):
         checks.append(_check_authorities(bundle))
     dotenv = root / ".env"
-    if network.credentials and dotenv.is_file() and dotenv.stat().st_mode & 0o077:
+    if network.credentials and dotenv.is_file() and is_open_to_others(dotenv):
         detail = f"{dotenv} holds a proxy's password, and others can read it"
-        checks.append(Check("Proxy", Verdict.WARN, detail, f"chmod 600 {quoted(dotenv)}"))
+        checks.append(Check("Proxy", Verdict.WARN, detail, how_to_close(dotenv)))
     addresses = dict.fromkeys(filter(None, (network.http_proxy, network.https_proxy)))
     is_here = bool(cluster.node_container)
     checks += [_check_proxy(url, network.credentials, nodes_are_here=is_here) for url in addresses]

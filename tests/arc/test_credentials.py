@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
+from support import keep_no_permissions
 
 from envkit.arc.credentials import app_token, problems, token_manifests
 from envkit.arc.preflight import refusal
@@ -139,6 +140,32 @@ def test_binary_file_is_no_key(root: Path, settings: Settings) -> None:
 def test_key_that_others_can_read_is_refused(root: Path, settings: Settings) -> None:
     (root / KEY).chmod(0o640)
     assert ["chmod 600" in line for line in found(root, settings)] == [True]
+
+
+def test_key_on_a_file_system_without_permissions_is_to_be_moved_to_one_with_them(
+    root: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home := tmp_path / "home of jo").mkdir()
+    monkeypatch.setattr(Path, "home", lambda: home)
+    with monkeypatch.context() as drive:
+        keep_no_permissions(drive, root)
+        ((what, remedy),) = problems(settings(), root)
+    assert "keeps no permissions" in what
+
+    command, _, line = remedy.removesuffix(")").partition("   (then in .env: ")
+    subprocess.run(["sh", "-c", command], check=True)
+    write_dotenv(root, **dict([line.split("=", 1)]))
+
+    assert found(root, settings) == []
+
+
+def test_token_on_a_file_system_without_permissions_is_not_to_be_closed(
+    root: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dotenv(root, GITHUB_APP_ID="", GITHUB_APP_INSTALLATION_ID="", GITHUB_TOKEN="ghp_x")
+    keep_no_permissions(monkeypatch, root)
+
+    assert ["Move the repository" in line and "chmod" not in line for line in found(root, settings)] == [True]
 
 
 def test_key_that_git_tracks_is_refused(root: Path, settings: Settings) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from fake_tools import Machine
 from samples import KUBECONFIG, sample_environment
+from support import keep_no_permissions
 
 from envkit import cluster_kubeconfigs, removal
 from envkit.cluster_kubeconfigs import kubeconfigs_are_current, remove_kubeconfigs, write_kubeconfigs
@@ -136,6 +137,16 @@ def test_all_three_kubeconfigs_are_written_once_and_removed_together(session: Se
 
     assert remove_kubeconfigs(session) == [*everything[:2], f"context k3d-shop in {paths.merged}"]
     assert remove_kubeconfigs(session) == []
+
+
+def test_kubeconfigs_on_a_file_system_without_permissions_are_written_once(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_no_permissions(monkeypatch, session.kubeconfigs.host.parent)
+
+    assert write_kubeconfigs(session)
+    assert kubeconfigs_are_current(session)
+    assert write_kubeconfigs(session) == []
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envkit.arc.settings import ArcSettings, LocalSettings, read_token
+from envkit.files import how_to_close, is_open_to_others, keeps_permissions
 from envkit.paths import ROOT
 from envkit.wording import quoted
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-_PRIVATE_MODE_MASK = 0o077
 _LEAST_BITS = 2048
 _LEAST_LINES = 3
 _JWT_SECONDS = 540
@@ -104,16 +104,28 @@ def _key_problems(local: LocalSettings, root: Path) -> Iterator[tuple[str, str]]
             f"Download it ({KEY_PAGE}), then: mv ~/Downloads/*.private-key.pem {quoted(path)}",
         )
         return
-    yield from _open_to_others(path)
+    yield from _movable(path)
     if defect := key_defect(path):
         yield f"{path}: {defect}", f"Take the file as GitHub gives it ({KEY_PAGE})."
     yield from _ignored_by_git(path, root)
 
 
 def _open_to_others(path: Path) -> Iterator[tuple[str, str]]:
-    mode = path.stat().st_mode
-    if mode & _PRIVATE_MODE_MASK:
-        yield f"{path} can be read by others (mode {mode & 0o777:04o}).", f"chmod 600 {quoted(path)}"
+    if is_open_to_others(path):
+        mode = path.stat().st_mode & 0o777
+        yield f"{path} can be read by others (mode {mode:04o}).", how_to_close(path)
+
+
+def _movable(path: Path) -> Iterator[tuple[str, str]]:
+    """The same of a file that may lie anywhere."""
+    for what, remedy in _open_to_others(path):
+        if keeps_permissions(path.parent):
+            yield what, remedy
+        else:
+            home = Path.home() / path.name
+            command = f"mv {quoted(path)} {quoted(home)} && chmod 600 {quoted(home)}"
+            setting = f"GITHUB_APP_PRIVATE_KEY_PATH={quoted(home)}"
+            yield f"{what} Its file system keeps no permissions.", f"{command}   (then in .env: {setting})"
 
 
 def key_defect(path: Path) -> str:
