@@ -10,6 +10,9 @@ from pathlib import Path
 
 ANSWERS_FILE = ".copier-answers.yml"
 SNIPPET_ANSWERS_FILE = ".copier-answers.devcontainer.yml"
+_NO_FILES = {".git", ".DS_Store"}
+"""What the folder of a new environment may hold. Finder puts the second into every folder that a person looks at."""
+
 COMMIT_MESSAGE = "feat: generate the environment"
 SNIPPET_COMMIT_MESSAGE = "feat: reach the cluster from the dev container"
 
@@ -106,7 +109,7 @@ def free_folder(path: Path, *, template: Path, scope: object, answers_file: str 
     if scope == "devcontainer":
         _refuse_unready_service(destination, answers_file or SNIPPET_ANSWERS_FILE)
         return destination
-    in_the_way = entries - {".git"}
+    in_the_way = entries - _NO_FILES
     if ANSWERS_FILE in in_the_way:
         # It finds a Copier by itself; environments of the first releases do not have it.
         has_update = (absolute / "envkit" / "update.py").is_file()

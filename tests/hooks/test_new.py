@@ -309,6 +309,15 @@ def test_without_an_identity_the_commit_is_left_to_the_person(tmp_path: Path, mo
     assert (tmp_path / "env" / ".git").exists()
 
 
+def test_folder_that_was_looked_at_in_finder_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / ".DS_Store").touch()
+    destination = free_folder(tmp_path / "env", template=ROOT, scope="environment")
+    (tmp_path / "env" / "half").touch()
+    destination.remove_leftovers()
+    assert [path.name for path in (tmp_path / "env").iterdir()] == [".DS_Store"]
+
+
 def test_folder_inside_a_repository_gets_none_of_its_own(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet", "mono")
     folder = tmp_path / "mono" / "env"

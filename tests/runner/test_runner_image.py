@@ -174,7 +174,7 @@ def test_whatever_goes_into_the_image_changes_its_tag(repository: Path, change: 
     assert describe(repository).tag != before
 
 
-@pytest.mark.parametrize("name", ["README.md", ".gitignore", "npm/esbuild-amd64.tgz"])
+@pytest.mark.parametrize("name", ["README.md", ".gitignore", "npm/esbuild-amd64.tgz", ".DS_Store", "ca/.DS_Store"])
 def test_what_does_not_go_into_the_image_leaves_its_tag(repository: Path, name: str) -> None:
     before = describe(repository).tag
 

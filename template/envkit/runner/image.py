@@ -51,6 +51,8 @@ _AUTHORITIES = "envkit-*.crt"
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _NOT_IN_THE_IMAGE = {".dockerignore", ".gitignore", "README.md", "npm"}
+_OF_FINDER = ".DS_Store"
+"""What macOS puts into every folder that a person looks at. `.dockerignore` keeps it out of the image."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,7 @@ def content_files(folder: Path) -> list[Path]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
         and path.relative_to(folder).parts[0] not in _NOT_IN_THE_IMAGE
+        and path.name != _OF_FINDER
         and not path.match(f"ca/{_AUTHORITIES}")
     ]
 
