@@ -33,6 +33,8 @@ _STARTS = (
     (r"/run/user/\d+/docker\.sock$", "systemctl --user start docker"),
     (r"/\.docker/desktop/", "systemctl --user start docker-desktop"),
     (r"/\.colima/", "colima start"),
+    (r"/\.orbstack/", "orb start"),
+    (r"/\.rd/", "rdctl start"),
 )
 """What starts the engine of a socket that is not the system's."""
 

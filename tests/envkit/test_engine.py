@@ -208,6 +208,8 @@ def test_an_engine_that_does_not_answer_is_explained(machine: Machine, message: 
         (_NOT_THERE.format("unix:///var/run/docker.sock"), "open -a Docker"),
         (_NOT_THERE.format("unix:///Users/jo/.docker/run/docker.sock"), "open -a Docker"),
         (_NOT_THERE.format("unix:///Users/jo/.colima/default/docker.sock"), "colima start"),
+        (_NOT_THERE.format("unix:///Users/jo/.orbstack/run/docker.sock"), "orb start"),
+        (_NOT_THERE.format("unix:///Users/jo/.rd/docker.sock"), "rdctl start"),
         ("Error response from daemon: dial unix docker.raw.sock: connect: connection refused", "open -a Docker"),
     ],
 )
