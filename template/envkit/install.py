@@ -25,6 +25,7 @@ from envkit.tool_versions import (
     pins,
     tool_statuses,
 )
+from envkit.wording import quoted
 
 _LOCALHOST_PACKAGE = "libnss-myhostname"
 _PYTHON_MIRROR = "UV_PYTHON_INSTALL_MIRROR"
@@ -146,7 +147,7 @@ def _by_mise(name: str, step: Step) -> None:
     if not mise.link(program, name):
         raise UserError(
             f"mise reports success, but {name} {pins()[name]} is not there.",
-            next_step=f"{program} doctor",
+            next_step=f"{quoted(program)} doctor",
         )
 
 

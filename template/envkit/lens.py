@@ -235,7 +235,9 @@ def _install_appimage(steps: Steps, lens: str, program: _Program) -> None:
         try:
             _link_launcher(Path.home() / ".local" / "bin" / lens, target)
         except OSError as error:
-            raise UserError(f"{program.title} is installed, but has no launcher.", str(error), str(target)) from error
+            raise UserError(
+                f"{program.title} is installed, but has no launcher.", str(error), quoted(target)
+            ) from error
     if not _can_mount_appimages():
         steps.say("It is unpacked at each start, because FUSE 2 is missing (sudo apt-get install libfuse2).")
 

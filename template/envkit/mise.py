@@ -14,6 +14,7 @@ from envkit.mirrors import read_mirrors
 from envkit.paths import ROOT, TOOLS_BIN, just_command
 from envkit.process import capture, find_tool, stream
 from envkit.tool_versions import MISE_TOML, mise_lock, pins, tool_statuses
+from envkit.wording import quoted
 
 VERSION = "2026.10.7"
 """The mise that is fetched where there is none; mise.toml says which ones are too old."""
@@ -119,7 +120,7 @@ def activation_hint() -> str:
     shell = Path(os.environ.get("SHELL", "")).name
     shell = shell if shell in ("bash", "zsh", "fish") else "bash"
     mise = find_tool("mise") or str(TOOLS_BIN / "mise")
-    command = "mise" if Path(mise).parent != TOOLS_BIN else mise
+    command = "mise" if Path(mise).parent != TOOLS_BIN else quoted(Path(mise))
     if shell == "fish":
         return f"{command} activate fish | source"
     return f'eval "$({command} activate {shell})"'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +19,7 @@ TOOLS_BIN = ROOT / ".tools" / "bin"
 
 def just_command() -> str:
     """How the recipes are called on this machine: `just`, or `bin/just` where just is not installed."""
-    return os.environ.get("ENVKIT_JUST", "just")
+    return shlex.quote(os.environ.get("ENVKIT_JUST", "just"))
 
 
 def path_of_argument(text: str) -> Path:

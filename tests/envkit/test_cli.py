@@ -214,6 +214,12 @@ def test_a_full_disk_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "next: df -h" in error
 
 
+def test_messages_name_a_just_whose_path_has_a_space_in_it_as_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENVKIT_JUST", "/Users/jane doe/env/bin/just")
+
+    assert paths.just_command() == "'/Users/jane doe/env/bin/just'"
+
+
 def test_messages_name_the_just_that_works_here(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

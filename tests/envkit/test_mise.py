@@ -62,6 +62,20 @@ def test_mise_is_fetched_where_it_is_missing(machine: Machine, web: WebServer, m
     assert f'eval "$({machine.tools_bin}/mise activate zsh)"' in shown
 
 
+def test_the_line_for_the_shell_holds_where_a_folder_has_a_space_in_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "jane doe" / "mise"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "echo $*"\n', encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setattr(mise, "TOOLS_BIN", program.parent)
+    monkeypatch.setattr(mise, "find_tool", lambda _: str(program))
+    monkeypatch.setenv("SHELL", "/bin/zsh")
+
+    assert subprocess.check_output(["sh", "-c", mise.activation_hint()], text=True) == "activate zsh\n"
+
+
 def test_a_mise_with_a_wrong_sum_is_never_run(
     machine: Machine, web: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from support import ROOT
 from envkit.wording import quoted
 
 SUGGESTED = re.compile(
-    r"(?:git -C|\bcd|\bls -ld?|(?<!volume )\brm|\bmv|\bopen|chmod 600|--save|--load|KUBECONFIG=) ?\{([^}]*)\}"
+    r"(?:git -C|\bcd|\bls -ld?|(?<!volume )\brm|\bmv|\bopen|chmod 600|--save|--load|KUBECONFIG=|grep \w+) ?\{([^}]*)\}"
 )
 """Commands in texts of the code that take a path."""
 

@@ -10,6 +10,7 @@ from envkit.errors import UserError
 from envkit.mirrors import NPM_REGISTRY, Mirrors, read_mirrors
 from envkit.paths import ROOT
 from envkit.process import capture
+from envkit.wording import quoted
 
 _SECONDS = 300
 
@@ -59,4 +60,4 @@ def fetch_package(package: str, folder: Path) -> Path:
 def _shown_registry(mirrors: Mirrors) -> str:
     """The command that shows which registry npm is led to."""
     is_led = NPM_REGISTRY in mirrors.package_variables()
-    return f"grep npm_registry {ROOT / 'environment.toml'}" if is_led else "npm config get registry"
+    return f"grep npm_registry {quoted(ROOT / 'environment.toml')}" if is_led else "npm config get registry"
