@@ -130,8 +130,21 @@ def test_platforms_are_named_as_on_release_pages(
 ) -> None:
     monkeypatch.setattr("sys.platform", system)
     monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(
+        "platform.version", lambda: "Darwin Kernel Version 25.1.0: root:xnu-12377.41.6~2/RELEASE_X86_64"
+    )
 
     assert download.platform_name() == name
+
+
+def test_a_mac_with_apple_silicon_is_one_for_a_python_for_intel_processors_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(
+        "platform.version", lambda: "Darwin Kernel Version 25.1.0: root:xnu-12377.41.6~2/RELEASE_ARM64_T6000"
+    )
+
+    assert download.platform_name() == "darwin-arm64"
 
 
 def test_a_platform_without_downloads_says_which_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
