@@ -13,6 +13,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 _DAY = dt.timedelta(days=1)
+_NO_USE = dict.fromkeys(
+    (
+        *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+        *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+    ),
+    False,
+)
+_USE_OF_AN_AUTHORITY = x509.KeyUsage(**_NO_USE | {"key_cert_sign": True, "crl_sign": True})
+_USE_OF_A_SERVER = x509.KeyUsage(**_NO_USE | {"digital_signature": True})
 
 
 def pem_of_key(key: ec.EllipticCurvePrivateKey) -> str:
@@ -41,8 +50,11 @@ class Authority:
         """Certificate and private key of a server with these DNS names, as PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
         alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
-        certificate = _builder(names[0], key, self.certificate.subject, is_authority=False).add_extension(
-            alternatives, critical=False
+        issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        certificate = (
+            _builder(names[0], key, self.certificate.subject, is_authority=False)
+            .add_extension(alternatives, critical=False)
+            .add_extension(issuer_key, critical=False)  # without which Python refuses it from 3.13 on
         )
         return certificate.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM).decode(), pem_of_key(key)
 
@@ -77,4 +89,6 @@ def _builder(
         .not_valid_before(now - 400 * _DAY)
         .not_valid_after(now + days * _DAY)
         .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(_USE_OF_AN_AUTHORITY if is_authority else _USE_OF_A_SERVER, critical=True)
     )

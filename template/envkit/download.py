@@ -18,6 +18,7 @@ from urllib.request import Request, urlopen
 
 from envkit.errors import UserError
 from envkit.mirrors import DOWNLOAD_VARIABLE, read_mirrors
+from envkit.tls import context_for
 
 _CHUNK = 1 << 18
 _SILENCE_SECONDS = 30.0
@@ -161,7 +162,7 @@ def _copy(
     received = 0
     try:
         request = Request(address, headers={"User-Agent": "envkit"})  # noqa: S310 - `_address` checked the scheme
-        with urlopen(request, timeout=seconds) as answer:  # noqa: S310
+        with urlopen(request, timeout=seconds, context=context_for(address)) as answer:  # noqa: S310
             total = int(answer.headers.get("Content-Length") or 0)
             while chunk := answer.read(_CHUNK):
                 write(chunk)

@@ -19,13 +19,14 @@ from http.client import HTTPException, HTTPResponse
 from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urljoin, urlsplit
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
 from envkit.corporate_network import is_loopback
 from envkit.errors import UserError
 from envkit.mirrors import DOCKER_HUB, split_host
 from envkit.registry import MANIFEST_KINDS
 from envkit.registry_login import login_of
+from envkit.tls import context_for
 
 _HUB_API = "registry-1.docker.io"
 _SECONDS = 30.0
@@ -279,7 +280,8 @@ class _ProxyForOthers(ProxyHandler):
 
 
 def _open(request: Request, seconds: float) -> HTTPResponse:
-    answer: HTTPResponse = build_opener(_ProxyForOthers()).open(request, timeout=seconds)
+    opener = build_opener(_ProxyForOthers(), HTTPSHandler(context=context_for(request.full_url)))
+    answer: HTTPResponse = opener.open(request, timeout=seconds)
     return answer
 
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from envkit.arc.causes import cause_of_refusal
 from envkit.arc.credentials import app_token
 from envkit.arc.settings import ArcSettings, read_token
+from envkit.tls import context_for
 
 _SECONDS = 20
 
@@ -97,7 +98,8 @@ def _post(url: str, token: str, settings: ArcSettings) -> dict[str, Any]:
             "User-Agent": "envkit",
         },
     )
-    context = ssl.create_default_context(cafile=str(settings.ca_file)) if settings.ca_file else None
+    ca_file = settings.ca_file
+    context = ssl.create_default_context(cafile=str(ca_file)) if ca_file else context_for(url)
     with urllib.request.urlopen(request, timeout=_SECONDS, context=context) as response:  # noqa: S310
         answer: dict[str, Any] = json.load(response)
         return answer
