@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from shutil import copy2
 
 import pytest
-from support import ROOT
+from support import ROOT, git
 
 STAND_IN = """#!/bin/sh
 # Makes a virtual environment whose programs say how they are called.
@@ -54,3 +55,24 @@ def test_a_script_finds_its_files_where_the_shell_has_a_search_path_for_folders(
     )
 
     assert done.stdout.startswith(expected.format(root=root)), done.stderr
+
+
+def test_the_shell_scripts_of_a_folder_with_a_space_in_its_name_are_checked(tmp_path: Path) -> None:
+    folder = tmp_path / "jane doe"
+    git(tmp_path, "init", "--quiet", str(folder))
+    for name in ("one", "the other"):
+        (folder / name).write_text("#!/bin/sh\n", encoding="utf-8")
+    (tmp_path / "shellcheck").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n', encoding="utf-8")
+    (tmp_path / "shellcheck").chmod(0o755)
+    functions = re.findall(
+        r"(?ms)^(?:shell_scripts|lint_shell)\(\) \{.*?^\}", (ROOT / "script" / "test").read_text("utf-8")
+    )
+
+    checked = subprocess.check_output(
+        ["sh", "-c", "\n".join([*functions, 'lint_shell "$1"']), "sh", folder],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        text=True,
+    )
+
+    assert len(functions) == 2
+    assert checked.splitlines() == [f"{folder}/one", f"{folder}/the other"]

@@ -488,11 +488,13 @@ def test_packages_come_from_the_index_that_is_answered(
 @pytest.mark.parametrize("line", ["{}", "'{}'", '"{}"  # ours', "   {}"])
 def test_packages_come_from_the_index_of_the_data_file(index_of: Callable[..., str], tmp_path: Path, line: str) -> None:
     data = tmp_path / "site.yml"
-    text = "project: shop\npython_index: {}\nagents: 1\n"
-    data.write_text(text.format(line.format("https://a.example/simple")), encoding="utf-8")
+    text = "project: shop\npython_index: {}\nagents: 1\n".format(line.format("https://a.example/simple"))
+    data.write_text(text, encoding="utf-8")
     assert index_of("--data-file", data) == "https://a.example/simple"
     assert index_of(f"--data-file={data}") == "https://a.example/simple"
     assert index_of("--data-file", data, "-d", "python_index=https://b.example") == "https://b.example"
+    data.write_text(text, encoding="utf-8", newline="\r\n")  # as an editor on Windows does
+    assert index_of("--data-file", data) == "https://a.example/simple"
 
 
 @pytest.mark.parametrize("content", ["a: [\n", "since: 2026-02-31\n"])
