@@ -28,8 +28,6 @@ from envkit.removal import delete, remove_local_images
 from envkit.runner.commands import add_runner_commands
 from envkit.session import Session
 
-_LOOK_AT_DISK = "df -h && ls -ld ~ ~/.kube ~/.local/state   (is there space, and is it yours to write?)"
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand; returns its exit status. Errors a person can act on are printed, never raised."""
@@ -49,9 +47,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor may Python's own flush fail at the end
         return 141
     except OSError as error:  # a full disk, a folder that is not writable
-        print(UserError(f"{error.strerror or error}.", str(error.filename or ""), _LOOK_AT_DISK), file=sys.stderr)
+        print(UserError(f"{error.strerror or error}.", str(error.filename or ""), _look_at_disk()), file=sys.stderr)
         return 1
     return status
+
+
+def _look_at_disk() -> str:
+    # In quotes the shell would take ~ for a name.
+    notes = "~/Library/Application\\ Support" if sys.platform == "darwin" else "~/.local/state"
+    return f"df -h && ls -ld ~ ~/.kube {notes}   (is there space, and is it yours to write?)"
 
 
 def _interrupted(command: str) -> str:

@@ -153,6 +153,17 @@ def test_defect_is_named_with_its_remedy(
         assert part in problems[0]
 
 
+def test_kernel_of_the_engine_s_machine_is_put_right_through_a_node_on_macos(
+    place: Place, root: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    place.kernel = {"kernel/apparmor_restrict_unprivileged_userns": "1"}
+    (problem,) = found(place, root, settings, monkeypatch)
+    assert "sudo" not in problem
+    file = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
+    assert f"docker exec k3d-mathtrail-dev-server-0 sh -c 'echo 0 >{file}'" in problem
+
+
 def test_all_defects_come_at_once(
     place: Place, root: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -211,7 +211,11 @@ def test_a_full_disk_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: py
     error = capsys.readouterr().err
     assert "No space left on device" in error
     assert "/home/jo/.kube/config" in error
-    assert "next: df -h" in error
+    assert "next: df -h && ls -ld ~ ~/.kube ~/.local/state   " in error
+
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert cli.main(["create"]) == 1
+    assert r"ls -ld ~ ~/.kube ~/Library/Application\ Support   " in capsys.readouterr().err
 
 
 def test_messages_name_a_just_whose_path_has_a_space_in_it_as_one_word(monkeypatch: pytest.MonkeyPatch) -> None:

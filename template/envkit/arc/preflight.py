@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -157,9 +158,12 @@ def _user_namespaces(cluster: Cluster, settings: ArcSettings) -> Iterator[Proble
         if re.fullmatch(_FORBIDDEN_NAMESPACES.get(path, "-"), value.strip()):
             name = path.removeprefix("/proc/sys/").replace("/", ".")
             right = {"0": "1", "1": "0"}.get(value.strip(), "0") if "max_user" not in path else "28633"
+            command = f"sudo sysctl -w {name}={right}"
+            if sys.platform == "darwin":  # a node may change the kernel of the engine's virtual machine
+                command = f"docker exec {cluster.node_container} sh -c 'echo {right} >{path}'"
             yield (
                 f"The kernel forbids the user namespaces that rootless BuildKit needs ({name} = {value.strip()}).",
-                f"sudo sysctl -w {name}={right}   (or: {just_command()} update -d buildkit_mode=privileged)",
+                f"{command}   (or: {just_command()} update -d buildkit_mode=privileged)",
             )
 
 
