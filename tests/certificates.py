@@ -59,11 +59,16 @@ class Authority:
         return certificate.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM).decode(), pem_of_key(key)
 
 
-def new_authority(name: str = "Example Corp Root", *, days: float = 30) -> Authority:
-    """An authority whose certificate ends in so many days; in the past where that is below zero."""
+def new_authority(name: str = "Example Corp Root", *, days: float = 30, strict: bool = True) -> Authority:
+    """An authority whose certificate ends in so many days; in the past where that is below zero.
+
+    One that is not `strict` lacks what Python wants of it from 3.13 on, as those of many companies do.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = _name(f"{name} {secrets.token_hex(4)}")
-    certificate = _builder(subject, key, subject, is_authority=True, days=days).sign(key, hashes.SHA256())
+    certificate = _builder(subject, key, subject, is_authority=True, days=days, strict=strict).sign(
+        key, hashes.SHA256()
+    )
     return Authority(certificate, key)
 
 
@@ -78,9 +83,10 @@ def _builder(
     *,
     is_authority: bool,
     days: float = 30,
+    strict: bool = True,
 ) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
-    return (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(_name(subject) if isinstance(subject, str) else subject)
         .issuer_name(issuer)
@@ -90,5 +96,6 @@ def _builder(
         .not_valid_after(now + days * _DAY)
         .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(_USE_OF_AN_AUTHORITY if is_authority else _USE_OF_A_SERVER, critical=True)
     )
+    use = _USE_OF_AN_AUTHORITY if is_authority else _USE_OF_A_SERVER
+    return builder.add_extension(use, critical=True) if strict else builder

@@ -13,7 +13,7 @@ from urllib.error import URLError
 from urllib.request import Request
 
 import pytest
-from certificates import new_authority
+from certificates import Authority, new_authority
 
 from envkit import download, registry_api, tls
 from envkit.arc import verify
@@ -35,9 +35,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def authority() -> Authority:
+    return new_authority()
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, authority: Authority) -> Iterator[str]:
     """The address of a server whose authority only the system knows, and Python none at all."""
-    authority = new_authority()
     certificate, key = authority.issue("localhost")
     (tmp_path / "server.pem").write_text(certificate + key, encoding="ascii")
     (tmp_path / "system.pem").write_text(authority.pem, encoding="ascii")
@@ -93,3 +97,30 @@ def test_a_python_that_trusts_somebody_is_lent_nobody(
 
     with pytest.raises(UserError, match="could not be downloaded"):
         download.read_text(server)
+
+
+@pytest.mark.parametrize("authority", [new_authority(strict=False)])
+@pytest.mark.parametrize("ask", CALLERS, ids=["download", "registry", "GitHub"])
+def test_a_company_s_authority_need_not_have_all_that_python_wants_from_3_13_on(
+    server: str, monkeypatch: pytest.MonkeyPatch, ask: Callable[[str], Any], tmp_path: Path
+) -> None:
+    original = ssl.create_default_context
+
+    def as_from_3_13_on(**options: Any) -> ssl.SSLContext:
+        context = original(**options)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", as_from_3_13_on)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "system.pem"))
+
+    assert ask(server) == "{}"
+
+
+def test_an_authority_of_github_s_own_is_the_only_one_that_is_trusted(server: str, tmp_path: Path) -> None:
+    settings: Any = SimpleNamespace(ca_file=tmp_path / "system.pem")
+    assert verify._post(server, "token", settings) == {}
+
+    (tmp_path / "other.pem").write_text(new_authority().pem, encoding="ascii")
+    with pytest.raises(URLError, match=REFUSED):
+        verify._post(server, "token", SimpleNamespace(ca_file=tmp_path / "other.pem"))  # type: ignore[arg-type]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -98,8 +97,7 @@ def _post(url: str, token: str, settings: ArcSettings) -> dict[str, Any]:
             "User-Agent": "envkit",
         },
     )
-    ca_file = settings.ca_file
-    context = ssl.create_default_context(cafile=str(ca_file)) if ca_file else context_for(url)
+    context = context_for(url, settings.ca_file)
     with urllib.request.urlopen(request, timeout=_SECONDS, context=context) as response:  # noqa: S310
         answer: dict[str, Any] = json.load(response)
         return answer
