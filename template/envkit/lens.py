@@ -13,7 +13,7 @@ from pathlib import Path
 from envkit import consent
 from envkit.download import fetch, platform_name, sha256_of
 from envkit.environment import Lens
-from envkit.errors import UserError
+from envkit.errors import CommandFailedError, UserError
 from envkit.paths import just_command, state_dir
 from envkit.process import stream, tool_environment
 from envkit.progress import Steps
@@ -253,12 +253,12 @@ def _link_launcher(launcher: Path, target: Path) -> None:
 def _install_on_macos(steps: Steps, program: _Program) -> None:
     with steps.step(f"{program.title} {program.version}") as step:
         if shutil.which("brew"):
-            stream(
-                ["brew", "install", "--cask", program.cask],
-                step.note,
-                next_step=f"brew install --cask {program.cask}",
-            )
-            return
+            try:
+                stream(["brew", "install", "--cask", program.cask], step.note)
+            except CommandFailedError as error:  # such as for a cask that Homebrew has disabled since
+                steps.say(f"Homebrew does not bring {program.title}: {error.output}")
+            else:
+                return
         name, sha256 = program.files[platform_name()]
         target = Path.home() / "Downloads" / name
         fetch(f"{program.release}/{name}", sha256, target, note=step.note)

@@ -211,9 +211,14 @@ def test_macos_installs_the_cask(desktop: Machine, monkeypatch: pytest.MonkeyPat
     assert desktop.calls == ["brew install --cask freelens"]
 
 
-def test_macos_without_brew_gets_the_disk_image_and_is_told_what_to_do(
-    desktop: Machine, web: WebServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "refusal", ["", "Error: Cask has been disabled because it does not pass the Gatekeeper check!"]
+)
+def test_macos_to_which_brew_does_not_bring_it_gets_the_disk_image_and_is_told_what_to_do(
+    desktop: Machine, web: WebServer, monkeypatch: pytest.MonkeyPatch, refusal: str
 ) -> None:
+    if refusal:
+        desktop.add("brew", f"echo '{refusal}' >&2; exit 1")
     monkeypatch.setattr("sys.platform", "darwin")
     monkeypatch.setattr("platform.machine", lambda: "arm64")
     name = publish(web, monkeypatch, "freelens")
@@ -222,6 +227,7 @@ def test_macos_without_brew_gets_the_disk_image_and_is_told_what_to_do(
 
     assert (desktop.home / "Downloads" / name).read_bytes() == APPIMAGE
     assert f"open {desktop.home}/Downloads/Freelens-1.10.3-macos-arm64.dmg" in shown
+    assert refusal in shown
 
 
 def test_it_starts_detached_with_the_kubeconfig_of_this_environment(
