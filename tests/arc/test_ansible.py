@@ -53,7 +53,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         (tmp_path / "text").write_text(text)
         program.write_text(
             # It reads what its arguments name, long after it was started and not from its standard input.
-            f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/arguments\ncat >{tmp_path}/stdin\n'
+            f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/arguments\nenv >{tmp_path}/variables\ncat >{tmp_path}/stdin\n'
             f": >{tmp_path}/facts\ntouch {tmp_path}/started\n"
             f"cat {arc_ansible._FACTS_FILE} >{tmp_path}/facts\ncat {tmp_path}/text\nexit {status}\n"
         )
@@ -198,6 +198,18 @@ def test_no_task_can_reach_another_cluster() -> None:
                 continue
             for group in ("group/kubernetes.core.k8s", "group/kubernetes.core.helm"):
                 assert play["module_defaults"][group]["context"] == "{{ arc_preflight_facts.context }}"
+
+
+def test_helm_is_called_by_its_name_because_its_path_may_have_a_space_in_it() -> None:
+    for name in ("install-arc", "delete-arc"):
+        for play in yaml.safe_load((ANSIBLE / f"{name}.yml").read_text()):
+            defaults = play.get("module_defaults", {}).get("group/kubernetes.core.helm", {"binary_path": "helm"})
+            assert defaults["binary_path"] == "helm"
+
+
+def test_macos_is_told_to_leave_ansible_s_processes_alone(play: Play, tmp_path: Path) -> None:
+    play(_GOOD)
+    assert "OBJC_DISABLE_INITIALIZE_FORK_SAFETY=YES" in (tmp_path / "variables").read_text().splitlines()
 
 
 def test_programs_of_the_cluster_are_told_its_context() -> None:

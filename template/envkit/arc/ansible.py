@@ -121,6 +121,8 @@ def started_playbook(name: str, **variables: Any) -> Iterator[StartedPlaybook]:
         "ANSIBLE_CONFIG": str(_FOLDER / "ansible.cfg"),
         "ANSIBLE_FORCE_COLOR": "0",
         "ANSIBLE_NOCOLOR": "1",
+        # macOS ends processes that Ansible has forked, unless told otherwise (the FAQ of Ansible, "Running on macOS").
+        "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",
         # Python would read the modules, which come through a pipe, in steps of one byte.
         "PYTHONUNBUFFERED": "",
     }
