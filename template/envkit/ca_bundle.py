@@ -124,7 +124,10 @@ def read_ca_bundle(path: Path) -> CaBundle:
 
 
 def system_certificates() -> str:
-    """The certificates that this machine trusts, as PEM; empty where it keeps them in another way, as macOS does."""
+    """The certificates that this machine trusts, as PEM; empty where it keeps them in another way.
+
+    On macOS those are the ones that curl has, without what is in the keychain.
+    """
     for path in map(Path, _SYSTEM_BUNDLES):
         try:
             return path.read_text(encoding="utf-8", errors="replace")
