@@ -7,6 +7,7 @@ point at. npm finds its packages here too. A stand-in is a shell script that pri
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import http.server
 import io
@@ -125,7 +126,8 @@ def stand_in(name: str, version: str, unpack: str, size: int = 0) -> bytes:
     if unpack.startswith("package/"):
         members["package/package.json"] = json.dumps({"name": name, "version": version}).encode()
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+    # Without the time, which would give it another sum in the next second.
+    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as archive:
         for path, content in members.items():
             member = tarfile.TarInfo(path)
             member.size, member.mode = len(content), 0o755
