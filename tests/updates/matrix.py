@@ -132,6 +132,7 @@ EDITS = (
             "runner/tools.local.toml",
             "ca-bundle.pem",
             ".env",
+            ".gitattributes",
         )
     ),
 )
