@@ -38,7 +38,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
 }
 
 
-PLACES = {"`local.just`", "`ca-bundle.pem`", "`.env`"}
+PLACES = {"`local.just`", "`ca-bundle.pem`", "`.env`", "`.gitattributes`"}
 
 
 Content = dict[str, tuple[bytes, bool]]
@@ -130,7 +130,7 @@ def test_no_edit_is_lost_in_silence_and_the_rest_is_new(
     # The places that are made for edits are never touched.
     places = {kind: outcome for kind, outcome in found.items() if ".local." in kind or kind in PLACES}
     assert set(places.values()) == {KEPT}, places
-    assert len(places) == 7
+    assert len(places) == 8
     edited = {path for edit in EDITS for path in (edit.path, edit.moved_to)}
 
     def unedited(files: Content) -> Content:
