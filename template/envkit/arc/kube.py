@@ -218,7 +218,7 @@ class Kube:
                 "metadata": {"name": line[2], "namespace": namespace, "finalizers": None},
             }
             for line in lines
-            if len(line) > 3 and _PROTECTION in line[3]  # noqa: PLR2004
+            if _PROTECTION in line[3]
         ]
 
     def log(self, *, namespace: str, target: str, since: str = "", lines: int = 200, container: str = "") -> list[str]:
