@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import yaml
 from packaging.version import InvalidVersion, Version
@@ -20,6 +19,9 @@ ANSWERS_FILE = ".copier-answers.yml"
 _SECONDS = 60
 _SHORTCUTS = {"gh": "https://github.com/", "gl": "https://gitlab.com/"}
 """Copier's own short forms of addresses."""
+
+_CREDENTIALS = re.compile(r"\A((?:git\+)?https?://)[^/?#]*@", re.IGNORECASE)
+"""What stands before the host, also in an address that is none otherwise, as without an end of its brackets."""
 
 
 @dataclass(frozen=True)
@@ -193,11 +195,8 @@ def is_downgrade(origin: Origin, ref: str) -> bool:
 
 
 def without_credentials(address: str) -> str:
-    """The address without user name and password where it is HTTP's."""
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https"):
-        return address
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    """The address without user name and password where it is HTTP's, with or without Copier's `git+` before it."""
+    return _CREDENTIALS.sub(r"\1", address)
 
 
 def _version(tag: str) -> Version | None:

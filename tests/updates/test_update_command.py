@@ -310,10 +310,12 @@ def test_template_that_is_gone_is_named_without_its_password(environment: Path, 
     assert error.what == f"The template cannot be reached: {template}"
     assert error.why == "There is no such folder on this machine."
     assert "write its new address into _src_path" in error.next_step
-    write_origin(environment, "http://me:secret@127.0.0.1:9/t.git", "v0.9.0")
-    error = refused(environment, CHECK)
-    assert error.what == "The template cannot be reached: http://127.0.0.1:9/t.git"
-    assert "secret" not in str(error)
+    for prefix, place in (("", "127.0.0.1:9/t.git"), ("git+", "127.0.0.1:9/t@1.git"), ("", "[::1/t.git")):
+        write_origin(environment, f"{prefix}http://me:secret@{place}", "v0.9.0")
+        error = refused(environment, CHECK)
+        assert error.what == f"The template cannot be reached: {prefix}http://{place}"
+        assert error.next_step.endswith(f"git ls-remote http://{place}")
+        assert "secret" not in str(error)
 
 
 @pytest.mark.parametrize("check", [True, False])
