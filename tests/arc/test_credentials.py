@@ -139,7 +139,7 @@ def test_binary_file_is_no_key(root: Path, settings: Settings) -> None:
 
 def test_key_that_others_can_read_is_refused(root: Path, settings: Settings) -> None:
     (root / KEY).chmod(0o640)
-    assert ["chmod 600" in line for line in found(root, settings)] == [True]
+    assert found(root, settings) == [f"{root / KEY} can be read by others (mode 0640). chmod 600 {root / KEY}"]
 
 
 def test_key_on_a_file_system_without_permissions_is_to_be_moved_to_one_with_them(
@@ -240,8 +240,13 @@ def test_cluster_gets_the_token_that_is_checked(lines: str, token: str, root: Pa
         dotenv.write(lines)
     assert settings().local.has_token is bool(token)
     assert read_token(root) == token
-    made = [base64.b64decode(item["data"]["github_token"]).decode() for item in token_manifests("arc-runners", root)]
-    assert made == ([token] if token else [])
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "arc-github", "namespace": "arc-runners"},
+        "data": {"github_token": base64.b64encode(token.encode()).decode()},
+    }
+    assert token_manifests("arc-runners", root) == ([secret] if token else [])
 
 
 def test_a_dotenv_that_is_no_text_is_told(root: Path) -> None:
@@ -279,14 +284,25 @@ def test_all_problems_are_in_one_error(root: Path, settings: Settings) -> None:
     assert "install-arc" in error
 
 
-def test_app_signs_in_with_its_key(root: Path, settings: Settings, pem: str) -> None:
+def test_app_signs_in_with_its_key(root: Path, settings: Settings, pem: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
     from cryptography.hazmat.primitives.hashes import SHA256
 
+    monkeypatch.setattr("envkit.arc.credentials.time.time", lambda: 1_800_000_000.9)
     body, _, signature = app_token(settings().local).rpartition(".")
     raw = base64.urlsafe_b64decode(signature + "==")
     rsa_key(pem).public_key().verify(raw, body.encode(), PKCS1v15(), SHA256())
-    claims = json.loads(base64.urlsafe_b64decode(body.split(".")[1] + "=="))
-    assert claims["iss"] == "123"
-    assert claims["exp"] - claims["iat"] <= 600
+    assert "=" not in body + signature
+    header, claims = (json.loads(base64.urlsafe_b64decode(f"{part}==")) for part in body.split("."))
+    assert header == {"alg": "RS256", "typ": "JWT"}
+    # From a minute ago on, for a clock that is ahead of GitHub's, and for less than the ten minutes that it allows.
+    assert claims == {"iss": "123", "iat": 1_800_000_000 - 60, "exp": 1_800_000_000 + 540}
     assert (root / KEY).exists()
+
+
+@pytest.mark.parametrize("path", [KEY, ""])
+def test_app_does_not_sign_in_without_a_key_of_its_kind(path: str, root: Path, settings: Settings) -> None:
+    (root / KEY).write_text(elliptic(""))
+    write_dotenv(root, GITHUB_APP_PRIVATE_KEY_PATH=path)
+    with pytest.raises(ValueError, match="not checked before"):
+        app_token(settings().local)
