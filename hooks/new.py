@@ -327,7 +327,8 @@ def _record_source(answers_file: Path, source: str) -> None:
     """Write where updates come from into the answers file, in place of this clone's path."""
     text = answers_file.read_text(encoding="utf-8")
     line = yaml.safe_dump({"_src_path": source}, allow_unicode=True, width=2**31).rstrip("\n")
-    changed = re.sub(r"^_src_path: .*$", lambda _: line, text, count=1, flags=re.MULTILINE)
+    # Copier breaks a long path with spaces into several lines.
+    changed = re.sub(r"^_src_path: .*(\n .*)*$", lambda _: line, text, count=1, flags=re.MULTILINE)
     answers_file.write_text(changed, encoding="utf-8")
 
 

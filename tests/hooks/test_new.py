@@ -263,6 +263,13 @@ def test_updates_come_from_the_clone_while_origin_lacks_the_commit(
     assert template_source.update_source(template_source.commit_of("HEAD")) == str(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["the team's long name", "a: long name"])
+def test_long_path_of_the_clone_is_kept_whole(clone: Path, tmp_path: Path, generate: _Generate, name: str) -> None:
+    own = Path(shutil.copytree(clone, tmp_path / ("x" * 80) / name / "template of it", symlinks=True))
+    generate(own, tmp_path / "env", "--defaults")
+    assert recorded(tmp_path / "env")["_src_path"] == str(own)
+
+
 @pytest.mark.parametrize(
     ("location", "expected"),
     [
