@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from envkit.arc.causes import cause_of_refusal, error_lines, find_cause
+from envkit.paths import just_command
 
 _HOST = "https://api.github.com"
 _TENANT = "https://pipelines.actions.githubusercontent.com/x/_apis/runtime/runnerscalesets"
@@ -43,6 +44,12 @@ def through_proxy(error: str) -> str:
         (f"{_TENANT}/3/sessions?api-version=6.0-preview", "409 Conflict", "Another listener"),
         (f"{_TENANT}?api-version=6.0-preview", "409 Conflict", "another runner group"),
         (f"{_TENANT}?name=x&runnerGroupId=1", "403 Forbidden", "runner group"),
+        (f"{_TENANT}?name=x&runnerGroupId=1", "401 Unauthorized", "runner group"),
+        (f"{_TENANT}/3/sessions", "404 Not Found", "runner group"),
+        (f"{_TENANT}/3/generatejitconfig", "403 Forbidden", "runner group"),
+        (f"{_TENANT.removesuffix('scalesets')}groups?groupName=x", "401 Unauthorized", "runner group"),
+        (f"{_HOST}/actions/runner-registration", "401 Unauthorized", "reach Actions"),
+        (f"{_HOST}/actions/runner-registration", "403 Forbidden", "reach Actions"),
     ],
 )
 def test_refusal_has_a_cause_and_a_remedy(line: object, url: str, status: str, told: str) -> None:
@@ -51,7 +58,7 @@ def test_refusal_has_a_cause_and_a_remedy(line: object, url: str, status: str, t
     assert cause
     assert told in cause.what
     assert not cause.passing
-    assert "install-arc" in cause.next_step
+    assert cause.next_step.endswith(f"\nthen: {just_command()} install-arc")
     assert status[:3] in cause.line
 
 
@@ -132,6 +139,13 @@ def test_line_without_a_cause_gives_none() -> None:
     assert find_cause(["level=INFO msg=started", "level=ERROR msg=strange"]) is None
 
 
+@pytest.mark.parametrize("error", ["proxyconnect tcp: dial tcp 10.0.0.1:3128: i/o timeout", "connection refused"])
+def test_what_may_pass_is_a_cause_only_where_it_is_an_error(error: str) -> None:
+    line = through_proxy(error)
+    assert find_cause([line])
+    assert find_cause([line.replace("level=ERROR", "level=INFO")]) is None
+
+
 def test_error_lines_are_short_and_the_last_ones() -> None:
     lines = [refused(f"{_HOST}/a{n}", "401 Unauthorized") for n in range(5)] + ["level=INFO msg=ok"]
     shown = error_lines(lines, most=2)
@@ -139,9 +153,14 @@ def test_error_lines_are_short_and_the_last_ones() -> None:
         True,
         True,
     ]
+    assert len(error_lines(lines)) == 3
+    assert error_lines(['level=ERROR msg="no \\"set\\" there"\n']) == ['level=ERROR msg="no "set" there']
+    assert len(error_lines([f"level=ERROR {'x' * 400}"])[0]) == 300
 
 
 def test_refusal_without_a_known_cause_names_address_and_status() -> None:
     cause = cause_of_refusal(f"{_HOST}/strange", 418)
-    assert "418" in cause.what
-    assert f"{_HOST}/strange" in cause.what
+    assert cause.what == f"GitHub refuses {_HOST}/strange with status 418."
+    assert cause.next_step == f"then: {just_command()} install-arc"
+    assert cause.line == f'request to {_HOST}/strange failed(status="418")'
+    assert cause_of_refusal(f"{_HOST}/orgs/Shop/actions/runners/registration-token", 503).passing

@@ -223,6 +223,12 @@ def test_definitions_that_are_there(machine: Machine) -> None:
     kind = "customresourcedefinitions.apiextensions.k8s.io"
     # One that is not there would be an error without it.
     assert machine.calls == [f"{QUESTION}get {kind} --ignore-not-found --output=name {' '.join(DEFINITIONS)}"]
+    assert DEFINITIONS == (
+        "autoscalinglisteners.actions.github.com",
+        "autoscalingrunnersets.actions.github.com",
+        "ephemeralrunners.actions.github.com",
+        "ephemeralrunnersets.actions.github.com",
+    )
     machine.add("kubectl", "true")
     assert KUBE.definitions() == []
 
