@@ -92,25 +92,25 @@ def test_all_that_is_looked_for_is_looked_for_in_all_namespaces(machine: Machine
     ]
     controllers = [
         resource("Deployment", "of-others", namespace="others"),
-        resource("Deployment", "arc", namespace="arc-systems"),
+        resource("Deployment", "arc", namespace="team-arc"),
     ]
     answering(
         machine,
         {
             "deployments": controllers,
-            "arc-systems": [resource("Pod", "controller")],
+            "team-arc": [resource("Pod", "controller")],
             "arc-runners": [resource("Pod", "runner")],
             "autoscalingrunnersets": own,
         },
     )
-    found = KUBE.resources()
+    found = Kube(Path("/kubeconfig"), "team", controllers="team-arc").resources()
     assert found == Resources(
         deployments=tuple(controllers),
         pods=(resource("Pod", "controller"), resource("Pod", "runner")),
         scale_sets=(own[0],),
         runners=(own[1],),
         listeners=(own[2],),
-        controllers="arc-systems",
+        controllers="team-arc",
     )
     assert found.controller == controllers[1]
     kinds = ",".join(f"{kind}.actions.github.com" for kind in ("autoscalingrunnersets", "ephemeralrunners"))
@@ -118,7 +118,7 @@ def test_all_that_is_looked_for_is_looked_for_in_all_namespaces(machine: Machine
         f"{QUESTION}get {kinds},autoscalinglisteners.actions.github.com --output=json --all-namespaces",
         f"{QUESTION}get deployments --output=json --all-namespaces --selector={CONTROLLERS}",
         f"{QUESTION}get pods --output=json --namespace=arc-runners",
-        f"{QUESTION}get pods --output=json --namespace=arc-systems",
+        f"{QUESTION}get pods --output=json --namespace=team-arc",
     ]
 
 
