@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +16,10 @@ import yaml
 from support import ROOT, wait_for
 
 from envkit.arc import ansible as arc_ansible
-from envkit.arc.ansible import Recap, started_playbook
+from envkit.arc.ansible import Recap, prepare_ansible, started_playbook
 from envkit.arc.install import _RESTART_TASK, needs_replacement
-from envkit.errors import CommandFailedError
+from envkit.errors import CommandFailedError, UserError
+from envkit.paths import just_command
 
 ANSIBLE = ROOT / "template" / "ansible"
 _TASKS = sorted([*ANSIBLE.glob("roles/*/tasks/*.yml"), *ANSIBLE.glob("tasks/*.yml")])
@@ -53,7 +57,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         (tmp_path / "text").write_text(text)
         program.write_text(
             # It reads what its arguments name, long after it was started and not from its standard input.
-            f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/arguments\nenv >{tmp_path}/variables\ncat >{tmp_path}/stdin\n'
+            f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/arguments\nenv >{tmp_path}/env\n'
+            f"cat >{tmp_path}/stdin\n"
             f": >{tmp_path}/facts\ntouch {tmp_path}/started\n"
             f"cat {arc_ansible._FACTS_FILE} >{tmp_path}/facts\ncat {tmp_path}/text\nexit {status}\n"
         )
@@ -78,6 +83,20 @@ def test_counts_and_names_of_tasks_come_from_its_output(play: Play, tmp_path: Pa
     assert json.loads(variables) == {"arc_preflight_file": arc_ansible._FACTS_FILE, "force": True}
 
 
+def test_playbook_is_told_its_settings_and_to_write_without_colours(
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ANSIBLE_FORCE_COLOR", "PYTHONUNBUFFERED"):
+        monkeypatch.setenv(name, "1")
+    play(_GOOD)
+    assert {
+        f"ANSIBLE_CONFIG={ANSIBLE / 'ansible.cfg'}",
+        "ANSIBLE_FORCE_COLOR=0",
+        "ANSIBLE_NOCOLOR=1",
+        "PYTHONUNBUFFERED=",
+    } <= set((tmp_path / "env").read_text(encoding="utf-8").splitlines())
+
+
 def test_failed_task_is_named_with_its_message(play: Play) -> None:
     with pytest.raises(CommandFailedError, match="Install the controller's chart") as error:
         play(_BAD, status=2)
@@ -87,6 +106,27 @@ def test_failed_task_is_named_with_its_message(play: Play) -> None:
     assert error.value.next_step == "again"
 
 
+@pytest.mark.parametrize(
+    ("text", "task", "message"),
+    [
+        ("", "starting", ""),
+        ("sh: ansible-playbook: not found\n", "starting", "sh: ansible-playbook: not found"),
+        ("[ERROR]: the playbook could not be found\n", "starting", "[ERROR]: the playbook could not be found"),
+        ("TASK [a] ***\nfatal: [x]: FAILED! =>\n\n  gone\nTASK [b] ***\n", "a", "fatal: [x]: FAILED! =>\n  gone"),
+        ("TASK [a] ***\n[ERROR]: gone\nTASK [b] ***\nok: [x]\n", "a", "[ERROR]: gone"),
+        ("TASK [a] ***\nfatal: [x]\n[ERROR]: gone\nPLAY RECAP ***\nx : ok=1\n", "a", "[ERROR]: gone"),
+        ("PLAY [all] ***\nTASK [a] ***\nok: [x]\nTASK [r : b] ***\nMemoryError\n", "b", "MemoryError"),
+        (f"TASK [a] ***\nfatal: {'x' * 1600}end\n", "a", f"{'x' * 1497}end"),
+    ],
+    ids=["silent", "no-ansible", "no-playbook", "fatal", "error", "both", "ansible-itself", "long"],
+)
+def test_message_of_a_failure_is_what_belongs_to_its_task(play: Play, text: str, task: str, message: str) -> None:
+    with pytest.raises(CommandFailedError) as error:
+        play(text, status=1)
+    assert error.value.what == f"Ansible could not carry out the task: {task}."
+    assert error.value.output == message
+
+
 def test_playbook_ends_without_its_facts_when_nobody_finishes_it(play: Play, tmp_path: Path) -> None:
     play(_GOOD)
     (tmp_path / "facts").unlink()
@@ -94,6 +134,83 @@ def test_playbook_ends_without_its_facts_when_nobody_finishes_it(play: Play, tmp
     with started_playbook("install-arc"):
         wait_for(tmp_path / "started")
     assert not (tmp_path / "facts").read_text()
+
+
+@dataclass
+class Preparation:
+    """A repository whose `bin/python-env` remembers how it was called and ends with a status."""
+
+    root: Path
+    python: SimpleNamespace
+
+    def ends(self, status: int) -> None:
+        program = self.root / "bin" / "python-env"
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f'#!/bin/sh\necho "$PYTHON $*" >>{self.root}/calls\nexit {status}\n', encoding="utf-8")
+        program.chmod(0o755)
+
+    @property
+    def calls(self) -> list[str]:
+        calls = self.root / "calls"
+        return calls.read_text(encoding="utf-8").splitlines() if calls.exists() else []
+
+
+@pytest.fixture
+def preparation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Preparation:
+    """One in which the environment has what is asked for, and a Python is found."""
+    python = SimpleNamespace(ok=True, path=Path("/usr/bin/python3.14"), accepted=">=3.12")
+    made = Preparation(tmp_path, python)
+    made.ends(0)
+    (tmp_path / "requirements.txt").write_text("ansible==1\n", encoding="utf-8")
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / "venv" / "requirements.installed").write_text("ansible==1\n", encoding="utf-8")
+    monkeypatch.setattr(arc_ansible, "ROOT", tmp_path)
+    monkeypatch.setattr(arc_ansible, "_VENV", tmp_path / "venv")
+    monkeypatch.setattr(arc_ansible, "_REQUIREMENTS", tmp_path / "requirements.txt")
+    monkeypatch.setattr(arc_ansible, "tool_statuses", lambda names: [python] if names == ["python"] else [])
+    return made
+
+
+def test_environment_that_has_what_is_asked_for_is_left_alone(preparation: Preparation) -> None:
+    preparation.python.ok = False
+    prepare_ansible("install-arc")
+    assert preparation.calls == []
+
+
+@pytest.mark.parametrize("lacks", ["requirements.installed", "bin/python", "the newest requirement"])
+def test_environment_that_lacks_something_is_made_with_the_python_that_was_found(
+    preparation: Preparation, lacks: str
+) -> None:
+    venv, requirements = preparation.root / "venv", preparation.root / "requirements.txt"
+    if lacks == "bin/python":
+        # As a newer Python of the distribution leaves it.
+        (venv / lacks).unlink()
+        (venv / lacks).symlink_to("/usr/bin/python3.none")
+    elif lacks == "requirements.installed":
+        (venv / lacks).unlink()
+    else:
+        requirements.write_text("ansible==2\n", encoding="utf-8")
+    prepare_ansible("install-arc")
+    assert preparation.calls == [f"/usr/bin/python3.14 {venv} {requirements}"]
+
+
+@pytest.mark.parametrize("missing", [{"ok": False}, {"path": None}])
+def test_python_that_is_missing_is_told_with_what_brings_it(preparation: Preparation, missing: dict[str, Any]) -> None:
+    (preparation.root / "venv" / "requirements.installed").unlink()
+    vars(preparation.python).update(missing)
+    with pytest.raises(UserError, match=r"Ansible needs Python >=3\.12, which was not found\.") as error:
+        prepare_ansible("install-arc")
+    assert error.value.next_step == f"{just_command()} install"
+    assert preparation.calls == []
+
+
+def test_failed_preparation_names_the_recipe_to_repeat(preparation: Preparation) -> None:
+    (preparation.root / "venv" / "requirements.installed").unlink()
+    preparation.ends(1)
+    with pytest.raises(UserError, match="Ansible could not be installed") as error:
+        prepare_ansible("delete-arc")
+    assert error.value.next_step == f"{just_command()} delete-arc"
 
 
 @pytest.mark.parametrize(
@@ -209,7 +326,7 @@ def test_helm_is_called_by_its_name_because_its_path_may_have_a_space_in_it() ->
 
 def test_macos_is_told_to_leave_ansible_s_processes_alone(play: Play, tmp_path: Path) -> None:
     play(_GOOD)
-    assert "OBJC_DISABLE_INITIALIZE_FORK_SAFETY=YES" in (tmp_path / "variables").read_text().splitlines()
+    assert "OBJC_DISABLE_INITIALIZE_FORK_SAFETY=YES" in (tmp_path / "env").read_text().splitlines()
 
 
 def test_programs_of_the_cluster_are_told_its_context() -> None:

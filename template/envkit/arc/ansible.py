@@ -39,9 +39,11 @@ class Recap:
 
 
 def is_prepared() -> bool:
-    """Whether the virtual environment has what `ansible/requirements.txt` asks for."""
+    """Whether the virtual environment has what `ansible/requirements.txt` asks for, and its Python is still there."""
     stamp = _VENV / "requirements.installed"
-    return stamp.exists() and stamp.read_bytes() == _REQUIREMENTS.read_bytes()
+    if not (stamp.exists() and os.access(_VENV / "bin" / "python", os.X_OK)):
+        return False
+    return stamp.read_bytes() == _REQUIREMENTS.read_bytes()
 
 
 def prepare_ansible(recipe: str) -> None:
@@ -148,11 +150,12 @@ def _failed_task(lines: list[str]) -> str:
 
 def _message(lines: list[str]) -> str:
     """What the failed task says, without the fields that only a developer of modules reads."""
-    start = next((i for i, line in enumerate(lines) if line.startswith("[ERROR]")), None)
-    if start is None:
-        start = next((i for i, line in enumerate(lines) if line.startswith("fatal:")), 0)
+    heads = [i for i, line in enumerate(lines) if line.startswith(("PLAY ", "TASK "))]
+    errors = [i for mark in ("[ERROR]", "fatal:") for i, line in enumerate(lines) if line.startswith(mark)]
+    # Without such a line Ansible itself has ended, and its last words are those after the last head.
+    start = errors[0] if errors else (heads[-1] + 1 if heads else 0)
     # What goes on beside it may have more to say.
-    end = next((i for i in range(start, len(lines)) if lines[i].startswith(("PLAY ", "TASK "))), len(lines))
+    end = next((i for i in heads if i > start), len(lines))
     return "\n".join(line for line in lines[start:end] if line.strip())[-1500:]
 
 
