@@ -19,6 +19,7 @@ from fake_tools import Machine, machine
 from envkit.arc.api_proxy import proxied
 from envkit.arc.kube import Kube
 from envkit.errors import CommandFailedError
+from envkit.paths import just_command
 
 __all__ = ["machine"]
 
@@ -34,10 +35,14 @@ class Handler(BaseHTTPRequestHandler):
         with open(f"{folder}/asked", "a") as asked:
             print(self.path, self.headers["Host"], *filter(None, [self.headers["Accept"]]), file=asked)
         status, text = json.load(open(f"{folder}/answers")).get(self.path, (404, "no such page"))
+        if not status:
+            self.close_connection = True
+            return self.wfile.write(text.encode())
         self.send_response(status)
-        self.send_header("Content-Length", str(len(text.encode())))
+        content = text.encode(errors="surrogateescape")
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(text.encode())
+        self.wfile.write(content)
     def address_string(self):
         return "a socket"
 
@@ -146,12 +151,18 @@ def test_all_namespaces_and_the_version_are_asked_of_it_too(kube: Kube, answers:
 
 def test_what_it_does_not_get_kubectl_is_asked_for(kube: Kube, answers: Answers, machine: Machine) -> None:
     refused = (502, "dial tcp 127.0.0.1:6550: connect: connection refused")
-    answers({"/version": refused, "/apis/actions.github.com/v1alpha1/autoscalinglisteners": (200, "<html>")})
+    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    listeners = "/apis/actions.github.com/v1alpha1/autoscalinglisteners"
+    answers({"/version": refused, listeners: (200, "<html>"), definitions: refused})
     kube.own_resources()  # with which the proxy is up
     machine.add("kubectl", "echo 'The connection to the server was refused' >&2; exit 1")
-    for ask in (kube.server_version, kube.resources):
+    for ask in (kube.server_version, kube.resources, kube.definitions):
         with pytest.raises(CommandFailedError, match="The connection to the server was refused"):
             ask()
+
+
+def test_server_that_does_not_tell_its_version_has_none(kube: Kube) -> None:
+    assert kube.server_version() == ""
 
 
 def test_kinds_that_the_cluster_does_not_know_yet_are_none(kube: Kube, answers: Answers) -> None:
@@ -159,14 +170,26 @@ def test_kinds_that_the_cluster_does_not_know_yet_are_none(kube: Kube, answers: 
     found = kube.own_resources()
     assert found.scale_sets == found.runners == ()
     assert names(found.pods) == ["Pod/controller"]
+    answers({SCALE_SETS: (200, "[]")})
+    assert kube.own_resources().scale_sets == ()
 
 
 def test_a_refusal_is_an_error_that_says_why(kube: Kube, answers: Answers) -> None:
-    answers({DEPLOYMENTS: (403, "deployments is forbidden")})
+    for told in ("deployments is forbidden", "l\udce4ng" * 200):
+        answers({DEPLOYMENTS: (403, told)})
+        with pytest.raises(CommandFailedError, match="The Kubernetes API does not answer") as error:
+            kube.own_resources()
+        assert error.value.output == told.replace("\udce4", "\ufffd")[:500]
+        assert error.value.next_step == f"{just_command()} status"
+
+
+def test_an_answer_that_is_none_is_an_error_and_the_next_question_is_answered(kube: Kube, answers: Answers) -> None:
+    answers({DEPLOYMENTS: (0, "nonsense\n\n")})
     with pytest.raises(CommandFailedError) as error:
         kube.own_resources()
-    assert error.value.output == "deployments is forbidden"
-    assert "status" in error.value.next_step
+    assert error.value.output == "nonsense\n"
+    answers({path: (200, json.dumps(content)) for path, content in WHOLE.items()})
+    assert names(kube.own_resources().pods) == ["Pod/controller"]
 
 
 def test_the_log_of_a_pod(kube: Kube, answers: Answers) -> None:
@@ -174,13 +197,13 @@ def test_the_log_of_a_pod(kube: Kube, answers: Answers) -> None:
     answers(
         {
             f"{path}?tailLines=200&sinceTime=2026-11-26T05%3A00%3A00Z": (200, "one\ntwo\n"),
-            f"{path}?tailLines=5&container=main": (200, "main\n"),
+            f"{path}?tailLines=5&container=main": (200, "main, l\udce4uft\n"),
             "/api/v1/namespaces/arc-systems/pods/starting/log?tailLines=200": (400, "container is waiting to start"),
         }
     )
     log = partial(kube.log, namespace="arc-systems")
     assert log(target="listener", since="2026-11-26T05:00:00Z") == ["one", "two"]
-    assert log(target="listener", lines=5, container="main") == ["main"]
+    assert log(target="listener", lines=5, container="main") == ["main, l\ufffduft"]
     assert log(target="starting") == []
     assert log(target="gone") == []
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import http.server
 import json
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from loopback_server import serving
 
 from envkit.arc import verify as arc_verify
 from envkit.arc.verify import verify_credentials
+from envkit.paths import just_command
 
 
 @dataclass
@@ -26,11 +29,13 @@ class GitHub:
         address: Its host and port.
         answers: What it answers, by path.
         seen: Each path that was asked for, with the credentials.
+        forms: Which form of an answer was asked for.
     """
 
     address: str = ""
     answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
     seen: list[tuple[str, str]] = field(default_factory=list)
+    forms: set[tuple[str, str]] = field(default_factory=set)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -40,6 +45,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self._github.seen.append((self.path, self.headers["Authorization"]))
+        self._github.forms.add((self.headers["Accept"], self.headers["X-GitHub-Api-Version"]))
         status, body = self._github.answers.get(self.path, (404, {}))
         data = (body if isinstance(body, str) else json.dumps(body)).encode()
         self.send_response(status)
@@ -76,7 +82,25 @@ def found(settings: Settings) -> list[str]:
 def test_good_credentials_have_no_problem(github: GitHub, settings: Settings) -> None:
     assert found(settings) == []
     assert [path for path, _ in github.seen] == list(github.answers)[:2]
+    assert github.seen[0][1].count(".") == 2  # the App's own token, a JWT
     assert github.seen[1][1] == "Bearer ghs_1"
+    assert github.forms == {("application/vnd.github+json", "2022-11-28")}
+
+
+def test_server_that_does_not_tell_the_permissions_is_taken_at_its_word(github: GitHub, settings: Settings) -> None:
+    github.answers[ACCESS] = (201, {"token": "ghs_1"})
+    assert found(settings) == []
+    assert len(github.seen) == 2
+
+
+def test_authority_of_an_own_server_is_trusted(
+    github: GitHub, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: list[str] = []
+    monkeypatch.setattr("ssl.create_default_context", lambda *, cafile: files.append(cafile))
+    with_own = replace(settings(), ca_file=tmp_path / "ca.pem")
+    assert found(lambda: with_own) == []
+    assert files == [str(tmp_path / "ca.pem")] * len(github.seen)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +132,9 @@ def test_refused_app_is_explained(status: int, told: str, github: GitHub, settin
 
 def test_refused_registration_is_explained(github: GitHub, settings: Settings) -> None:
     github.answers["/api/v3/orgs/Shop/actions/runners/registration-token"] = (403, {})
-    assert ["permission is missing" in line for line in found(settings)] == [True]
+    (problem,) = found(settings)
+    assert "permission is missing" in problem
+    assert problem.endswith(f", then: {just_command()} install-arc")
 
 
 def test_token_is_used_as_it_is(
@@ -129,19 +155,25 @@ def test_something_else_in_githubs_place_is_said(answer: Any, github: GitHub, se
 
 def test_github_that_does_not_answer_is_said(root: Path, settings: Settings) -> None:
     write_dotenv(root, GITHUB_CONFIG_URL="http://127.0.0.1:9/Shop")
-    assert ["cannot be asked" in line for line in found(settings)] == [True]
+    ((what, remedy),) = verify_credentials(settings())
+    refused = f"[Errno {errno.ECONNREFUSED}] {os.strerror(errno.ECONNREFUSED)}"
+    assert what == f"GitHub cannot be asked at http://127.0.0.1:9/api/v3: {refused}."
+    assert remedy == "Check network and proxy, or leave out --verify."
 
 
 @pytest.mark.parametrize(
     ("url", "api", "path"),
     [
         ("https://github.com/Shop", "https://api.github.com", "/orgs/Shop"),
+        ("https://www.github.com/Shop/", "https://api.github.com", "/orgs/Shop"),
         ("https://github.com/Shop/app", "https://api.github.com", "/repos/Shop/app"),
+        ("https://github.com/Shop/app/", "https://api.github.com", "/repos/Shop/app"),
         ("https://github.com/enterprises/big", "https://api.github.com", "/enterprises/big"),
+        ("https://github.com/Enterprises/big", "https://api.github.com", "/enterprises/big"),
         ("https://shop.ghe.com/Shop", "https://api.shop.ghe.com", "/orgs/Shop"),
         ("https://git.example.com:8443/Shop", "https://git.example.com:8443/api/v3", "/orgs/Shop"),
     ],
 )
 def test_address_of_the_api(url: str, api: str, path: str) -> None:
     place = arc_verify._place(url)
-    assert (place.api, place.path) == (api, path)
+    assert place == arc_verify._Place(api, path, is_repository=path.startswith("/repos/"))
