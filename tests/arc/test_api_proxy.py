@@ -24,7 +24,7 @@ from envkit.paths import just_command
 __all__ = ["machine"]
 
 PROXY = """\
-import json, os, socketserver, sys
+import json, os, socketserver, sys, time
 from http.server import BaseHTTPRequestHandler
 
 folder, path = sys.argv[1], next(word for word in sys.argv if word.startswith("--unix-socket=")).partition("=")[2]
@@ -35,7 +35,8 @@ class Handler(BaseHTTPRequestHandler):
         with open(f"{folder}/asked", "a") as asked:
             print(self.path, self.headers["Host"], *filter(None, [self.headers["Accept"]]), file=asked)
         status, text = json.load(open(f"{folder}/answers")).get(self.path, (404, "no such page"))
-        if not status:
+        if status <= 0:
+            time.sleep(-3 * status)
             self.close_connection = True
             return self.wfile.write(text.encode())
         self.send_response(status)
@@ -106,6 +107,14 @@ def test_all_is_asked_of_one_program(kube: Kube, machine: Machine) -> None:
     (call,) = machine.calls
     assert call.startswith("kubectl --kubeconfig=/kubeconfig --context=k3d-shop-dev proxy ")
     assert asked(machine) == [f"{path} localhost" for path in (*WHOLE,)] * 3
+
+
+def test_controller_is_looked_for_where_it_watches_from(answers: Answers) -> None:
+    answers({path.replace("arc-systems", "team-arc"): (200, json.dumps(WHOLE[path])) for path in WHOLE})
+    with proxied(Kube(Path("/kubeconfig"), "c", controllers="team-arc")) as kube:
+        found = kube.own_resources()
+    assert (names(found.deployments), names(found.pods)) == (["Deployment/arc"], ["Pod/controller"])
+    assert found.controllers == "team-arc"
 
 
 def test_it_only_reads_and_only_this_person_reaches_it(kube: Kube, machine: Machine) -> None:
@@ -206,6 +215,23 @@ def test_the_log_of_a_pod(kube: Kube, answers: Answers) -> None:
     assert log(target="listener", lines=5, container="main") == ["main, l\ufffduft"]
     assert log(target="starting") == []
     assert log(target="gone") == []
+
+
+def test_log_of_what_a_selector_selects_is_asked_of_kubectl(kube: Kube, machine: Machine) -> None:
+    kube.own_resources()  # with which the proxy is up
+    machine.add("kubectl", "echo line")
+    assert kube.log(namespace="arc-systems", target="--selector=app=arc", lines=7) == ["line"]
+    assert machine.calls[-1].endswith(" logs --namespace=arc-systems --selector=app=arc --tail=7")
+
+
+def test_an_answer_that_does_not_come_is_waited_for_no_longer_than_kubectls(answers: Answers) -> None:
+    answers({DEPLOYMENTS: (-1, "late")})
+    with (
+        proxied(Kube(Path("/kubeconfig"), "c", seconds=0.1)) as kube,
+        pytest.raises(CommandFailedError) as error,
+    ):
+        kube.own_resources()
+    assert (error.value.output, error.value.status) == ("timed out", 1)
 
 
 def test_leftovers_are_asked_of_it_without_their_content(kube: Kube, answers: Answers, machine: Machine) -> None:

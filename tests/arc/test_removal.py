@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from arc.conftest import write_dotenv
 from arc.test_causes import refused
 from arc.test_state import runner, scale_set
 
 from envkit.arc import removal as arc_removal
 from envkit.arc.commands import runners_page
 from envkit.arc.removal import deregister, warn_of_busy_runners
+from envkit.arc.settings import read_arc_settings
 from envkit.config import read_environment
 from envkit.environment import Environment
 from envkit.errors import CommandFailedError, UserError
+from envkit.paths import just_command
 from envkit.progress import Steps
 
 
@@ -29,19 +33,23 @@ class FakeKube:
     away: bool = False
     lines: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
+    asked: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def get(self, *_: str) -> tuple[dict[str, Any], ...]:
+    def get(self, *arguments: str) -> tuple[dict[str, Any], ...]:
+        self.asked.append(arguments)
         if self.away:
             raise UserError("The API does not answer.")
         return self.items
 
-    def run(self, *arguments: str, **_: Any) -> str:
+    def run(self, *arguments: str, **options: Any) -> str:
+        self.asked.append((*arguments, options))
         if self.fails:
             raise CommandFailedError("kubectl failed", status=1, output="timed out")
         self.removed.append(arguments[2])
         return ""
 
-    def log(self, **_: Any) -> list[str]:
+    def log(self, **options: Any) -> list[str]:
+        self.asked.append(("log", options))
         return self.lines
 
 
@@ -63,6 +71,12 @@ def test_registered_scale_sets_leave_github(environment: Environment, monkeypatc
     kube = FakeKube((scale_set("a"), scale_set("b", registered=False)))
     assert "Taking the runners off GitHub: a" in told(kube, environment, monkeypatch)
     assert kube.removed == ["a"]
+    kinds = "autoscalingrunnersets.actions.github.com"
+    assert kube.asked == [
+        (kinds, "--all-namespaces"),
+        # What kubectl says when GitHub takes too long is better than that kubectl took too long.
+        ("delete", kinds, "a", "--namespace=arc-runners", "--wait", "--timeout=45s", {"timeout": 50}),
+    ]
 
 
 def test_cluster_without_runners_says_nothing(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,10 +95,20 @@ def test_environment_without_runners_is_not_asked(
 
 def test_refusal_is_explained_and_stops_nothing(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     line = refused("https://api.github.com/app/installations/2/access_tokens", "401 Unauthorized")
-    text = told(FakeKube((scale_set("a"),), fails=True, lines=[line]), environment, monkeypatch)
+    kube = FakeKube((scale_set("a"),), fails=True, lines=[line])
+    text = told(kube, environment, monkeypatch)
     assert "a stays registered at GitHub" in text
     assert "App's key" in text
     assert "settings/actions/runners" in text
+    ((what, options),) = kube.asked[2:]
+    assert (what, options["namespace"]) == ("log", "arc-systems")
+    assert options["target"] == "--selector=app.kubernetes.io/part-of=gha-rs-controller"
+    assert datetime.now(UTC) - datetime.fromisoformat(options["since"]) < timedelta(minutes=1)
+
+
+def test_silence_of_the_controller_is_said(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = told(FakeKube((scale_set("a"), scale_set("b")), fails=True), environment, monkeypatch)
+    assert "a, b stays registered at GitHub. The controller did not do it in time." in text
 
 
 @pytest.mark.parametrize(("kube", "running"), [(FakeKube(away=True), True), (FakeKube(), False)])
@@ -105,6 +129,20 @@ def test_busy_runners_are_told_of_before_a_stop(environment: Environment, monkey
     kube.away = True  # a stop goes on where the cluster cannot tell
     warn_of_busy_runners(environment, said.append)
     assert len(said) == 1
+
+
+def test_stopped_cluster_has_its_runners_removed_after_a_start_or_by_hand(
+    environment: Environment, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = told(FakeKube(), environment, monkeypatch, running=False)
+    just = just_command()
+    assert f"{just} start && {just} delete-arc, then {just} delete; or remove it by hand" in text
+    assert "https://github.com/organizations/ORGANISATION/settings/actions/runners" in text
+    write_dotenv(root, GITHUB_CONFIG_URL="https://github.com/Shop")
+    ours = read_arc_settings(environment, root)
+    monkeypatch.setattr("envkit.arc.settings.read_arc_settings", lambda _: ours)
+    text = told(FakeKube(), environment, monkeypatch, running=False)
+    assert "https://github.com/organizations/Shop/settings/actions/runners" in text
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,7 @@ def test_missing_permission_is_named(
     assert len(problem) == 1
     assert named in problem[0]
     assert "Read and write" in problem[0]
+    assert github.seen[-1][0] == ACCESS  # what cannot work is not tried
 
 
 @pytest.mark.parametrize(("status", "told"), [(401, "App's key"), (404, "no such installation"), (403, "suspended")])
