@@ -77,6 +77,10 @@ def test_what_helm_has_begun_is_taken_back_at_once_where_nobody_else_can_be_at_i
         "arc-systems/sh.helm.release.v1.arc.v1",
         "arc-runners/sh.helm.release.v1.shop-runners.v3",
     ]
+    gone = Release("arc-runners", "shop-runners", is_there=False)
+    for runners in (RUNNERS, gone):  # of a first installation nothing may be there yet
+        (note,) = remembered(kube, CONTROLLER_RELEASE, runners).notes
+        assert note == "Helm was cut off (arc, shop-runners): what it remembers of that is taken back."
     assert taken_back(FakeKube(), CONTROLLER_RELEASE, RUNNERS) == []
 
 

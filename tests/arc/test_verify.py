@@ -35,7 +35,7 @@ class GitHub:
     address: str = ""
     answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
     seen: list[tuple[str, str]] = field(default_factory=list)
-    forms: set[tuple[str, str]] = field(default_factory=set)
+    forms: set[tuple[str, ...]] = field(default_factory=set)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -45,7 +45,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self._github.seen.append((self.path, self.headers["Authorization"]))
-        self._github.forms.add((self.headers["Accept"], self.headers["X-GitHub-Api-Version"]))
+        self._github.forms.add(tuple(self.headers[name] for name in ("Accept", "X-GitHub-Api-Version", "User-Agent")))
         status, body = self._github.answers.get(self.path, (404, {}))
         data = (body if isinstance(body, str) else json.dumps(body)).encode()
         self.send_response(status)
@@ -84,7 +84,7 @@ def test_good_credentials_have_no_problem(github: GitHub, settings: Settings) ->
     assert [path for path, _ in github.seen] == list(github.answers)[:2]
     assert github.seen[0][1].count(".") == 2  # the App's own token, a JWT
     assert github.seen[1][1] == "Bearer ghs_1"
-    assert github.forms == {("application/vnd.github+json", "2022-11-28")}
+    assert github.forms == {("application/vnd.github+json", "2022-11-28", "envkit")}
 
 
 def test_server_that_does_not_tell_the_permissions_is_taken_at_its_word(github: GitHub, settings: Settings) -> None:
