@@ -185,12 +185,16 @@ def test_definitions_in_use_stay_and_that_is_told(settings: Settings) -> None:
     assert "delete-arc && just install-arc" in found.note.replace("bin/just", "just")
 
 
-@pytest.mark.parametrize("labels", [{}, THEIRS], ids=["nobodys", "others"])
-def test_definitions_of_others_stay_and_the_command_is_told(labels: dict[str, str], settings: Settings) -> None:
-    found = left_definitions(FakeKube(), settings(), Resources(), claims_of(labels))  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "claims",
+    [claims_of({}), claims_of(THEIRS), Claims(OWNER, {}, {**claims_of(OURS).definitions, DEFINITIONS[1]: THEIRS}, {})],
+    ids=["nobodys", "others", "one-of-others"],
+)
+def test_definitions_of_others_stay_and_the_command_is_told(claims: Claims, settings: Settings) -> None:
+    found = left_definitions(FakeKube(), settings(), Resources(), claims)  # type: ignore[arg-type]
     version = settings().version
     assert found.remove == ()
-    assert f"older than ARC {version}" in found.note
+    assert f"because this environment did not bring them, and may be older than ARC {version}" in found.note
     assert (
         "helm show crds oci://ghcr.io/actions/actions-runner-controller-charts/gha-runner-scale-set-controller"
         f" --version {version} | kubectl --context 'team' apply --server-side --force-conflicts -f -\n" in found.note
