@@ -134,8 +134,9 @@ def test_busy_runners_are_told_of_before_a_stop(environment: Environment, monkey
 def test_stopped_cluster_has_its_runners_removed_after_a_start_or_by_hand(
     environment: Environment, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = told(FakeKube(), environment, monkeypatch, running=False)
-    just = just_command()
+    kube, just = FakeKube(), just_command()
+    text = told(kube, environment, monkeypatch, running=False)
+    assert kube.asked == []
     assert f"{just} start && {just} delete-arc, then {just} delete; or remove it by hand" in text
     assert "https://github.com/organizations/ORGANISATION/settings/actions/runners" in text
     write_dotenv(root, GITHUB_CONFIG_URL="https://github.com/Shop")

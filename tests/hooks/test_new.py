@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pty
 import select
@@ -18,7 +19,7 @@ import new
 import pytest
 import template_source
 from copier import run_update
-from destination import OccupiedError, free_folder
+from destination import Destination, OccupiedError, free_folder
 from support import ROOT, commit_all, git, read_yaml
 
 DEFAULT = ["--defaults"]
@@ -333,6 +334,87 @@ def test_folder_inside_a_repository_gets_none_of_its_own(tmp_path: Path) -> None
         'git add -A . && git commit -m "feat: generate the environment"'
     ]
     assert not (folder / ".git").exists()
+
+
+@pytest.mark.parametrize(
+    ("refused", "left"),
+    [
+        ("*", ['git init && git add -A . && git commit -m "words"']),
+        ("rev-parse*|commit*", ['git add -A . && git commit -m "words"']),
+        ("rev-parse*|add*", ['git add -A . && git commit -m "words"']),
+        (
+            "rev-parse*|*GIT_COMMITTER_IDENT",
+            [
+                'git config user.name "YOUR NAME" && git config user.email "YOUR ADDRESS"',
+                'git add -A . && git commit -m "words"',
+            ],
+        ),
+        ("rev-parse*", []),
+    ],
+)
+def test_what_git_refuses_is_left_to_the_person(
+    refused: str, left: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\ncase "$*" in {refused}) exit 1 ;; esac\n', encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert Destination(tmp_path, tmp_path, frozenset()).first_commit("words") == left
+
+
+def test_leftovers_go_and_what_was_there_or_lies_behind_a_link_stays(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "env", tmp_path / "elsewhere"
+    for place in (folder / "ours", folder / "made", elsewhere):
+        place.mkdir(parents=True)
+        (place / "file").touch()
+    (folder / "link").symlink_to(elsewhere)
+    (folder / "file").touch()
+    Destination(folder, folder, frozenset({"ours"})).remove_leftovers()
+    assert [path.name for path in folder.iterdir()] == ["ours"]
+    assert (folder / "ours" / "file").exists()
+    assert (elsewhere / "file").exists()
+
+
+@pytest.mark.parametrize("made", ["a/b/env", "a", ""])
+def test_folders_that_were_made_on_the_way_go_too(tmp_path: Path, made: str) -> None:
+    destination = free_folder(tmp_path / "a" / "b" / "env", template=ROOT, scope="environment")
+    (tmp_path / made).mkdir(parents=True, exist_ok=True)
+    destination.remove_leftovers()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_of_the_templates_clone_is_known_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(ROOT)
+    with pytest.raises(OccupiedError, match="lies inside the template's own clone") as refusal:
+        free_folder(tmp_path / "link" / "env", template=ROOT, scope="environment")
+    assert f"{ROOT.parent}/env" in str(refusal.value)
+
+
+def test_folder_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(OccupiedError, match=rf"^{tmp_path} cannot be read: Permission denied\.$"):
+        free_folder(tmp_path, template=ROOT, scope="environment")
+
+
+def test_service_repository_without_files_is_ready(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    assert free_folder(tmp_path, template=ROOT, scope="devcontainer").kept == {".git"}
+
+
+def test_second_snippet_has_a_name_of_its_own(tmp_path: Path) -> None:
+    service = service_repository(tmp_path / "service")
+    (service / ".copier-answers.devcontainer.yml").touch()
+    commit_all(service, "the snippet")
+    name = ".copier-answers.my second.yml"
+    assert free_folder(service, template=ROOT, scope="devcontainer", answers_file=name).path == service
+    (service / name).touch()
+    with pytest.raises(OccupiedError) as refusal:
+        free_folder(service, template=ROOT, scope="devcontainer", answers_file=name)
+    assert f"copier update --trust --answers-file '{name}'\n" in str(refusal.value)
 
 
 def service_repository(folder: Path) -> Path:
