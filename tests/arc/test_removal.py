@@ -15,7 +15,7 @@ from arc.test_state import runner, scale_set
 
 from envkit.arc import removal as arc_removal
 from envkit.arc.commands import runners_page
-from envkit.arc.removal import deregister, warn_of_busy_runners
+from envkit.arc.removal import busy_runners, deregister, warn_of_busy_runners
 from envkit.arc.settings import read_arc_settings
 from envkit.config import read_environment
 from envkit.environment import Environment
@@ -120,15 +120,29 @@ def test_cluster_that_cannot_be_asked_may_have_runners(
 
 def test_busy_runners_are_told_of_before_a_stop(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     kube = FakeKube((runner("a", jobId="x"), runner("b", ready=True)))
-    monkeypatch.setattr(arc_removal, "kube_of", lambda *_, **__: kube)
+    waited: list[dict[str, Any]] = []
+    monkeypatch.setattr(arc_removal, "kube_of", lambda _, **options: waited.append(options) or kube)
     said: list[str] = []
     warn_of_busy_runners(environment, said.append)
     assert ["with a job: 1" in line for line in said] == [True]
+    assert kube.asked == [("ephemeralrunners.actions.github.com", "--all-namespaces")]
+    assert waited == [{"seconds": 4}]  # a stop is no matter of a quarter of a minute
     kube.items = kube.items[1:]
-    warn_of_busy_runners(environment, said.append)
+    assert busy_runners(environment) == 0
     kube.away = True  # a stop goes on where the cluster cannot tell
+    assert busy_runners(environment) == 0
     warn_of_busy_runners(environment, said.append)
     assert len(said) == 1
+
+
+def test_environment_without_runners_has_no_busy_ones_and_is_not_asked(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kube = FakeKube((runner("a", jobId="x"),))
+    monkeypatch.setattr(arc_removal, "kube_of", lambda *_, **__: kube)
+    monkeypatch.setattr(arc_removal, "has_runners", lambda: False)
+    assert busy_runners(environment) == 0
+    assert kube.asked == []
 
 
 def test_stopped_cluster_has_its_runners_removed_after_a_start_or_by_hand(
