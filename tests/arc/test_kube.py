@@ -49,7 +49,12 @@ def answering(machine: Machine, answers: dict[str, list[dict[str, Any]]]) -> Non
 
 def test_every_question_names_the_cluster_and_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[list[str], dict[str, Any]]] = []
-    monkeypatch.setattr(arc_kube, "capture", lambda argv, **options: asked.append((argv, options)) or "")
+
+    def capture(argv: list[str], **options: Any) -> str:
+        asked.append((argv, options))
+        return ""
+
+    monkeypatch.setattr(arc_kube, "capture", capture)
     KUBE.run("apply", "-f", "-", stdin="kind: Secret")
     KUBE.run("delete", "pod", timeout=50)
     Kube(Path("/kubeconfig"), "team", seconds=4).run("get", "pods")

@@ -121,7 +121,12 @@ def test_cluster_that_cannot_be_asked_may_have_runners(
 def test_busy_runners_are_told_of_before_a_stop(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     kube = FakeKube((runner("a", jobId="x"), runner("b", ready=True)))
     waited: list[dict[str, Any]] = []
-    monkeypatch.setattr(arc_removal, "kube_of", lambda _, **options: waited.append(options) or kube)
+
+    def kube_of(_: Environment, **options: Any) -> FakeKube:
+        waited.append(options)
+        return kube
+
+    monkeypatch.setattr(arc_removal, "kube_of", kube_of)
     said: list[str] = []
     warn_of_busy_runners(environment, said.append)
     assert ["with a job: 1" in line for line in said] == [True]
