@@ -38,15 +38,19 @@ def test_mappings_are_merged_and_all_else_is_replaced(
 
 
 @pytest.mark.parametrize(
-    ("below", "above", "place"),
-    [({"a": {"b": [1]}}, {"a": {"b": {}}}, "a.b"), ({"a": {"b": 1}}, {"a": 1}, "a"), ({"a": 1}, {"a": [1]}, "a")],
+    ("below", "above", "place", "kinds"),
+    [
+        ({"a": {"b": [1]}}, {"a": {"b": {}}}, "a.b", ("a mapping", "a list")),
+        ({"a": {"b": 1}}, {"a": 1}, "a", ("a single value", "a mapping")),
+        ({"a": 1}, {"a": [1]}, "a", ("a list", "a single value")),
+    ],
 )
 def test_value_of_another_kind_is_refused_with_its_place(
-    below: dict[str, Any], above: dict[str, Any], place: str
+    below: dict[str, Any], above: dict[str, Any], place: str, kinds: tuple[str, str]
 ) -> None:
     with pytest.raises(UserError, match=r"x\.local\.yaml cannot be laid over") as error:
         merged(below, above, Path("x.local.yaml"))
-    assert error.value.why.startswith(f"{place} is ")
+    assert error.value.why == f"{place} is {kinds[0]} in it, and {kinds[1]} in the template's file."
     assert error.value.next_step == f"Correct {place} in x.local.yaml."
 
 
@@ -72,6 +76,16 @@ def test_file_that_cannot_be_used_is_named(tmp_path: Path, text: str, why: str) 
     with pytest.raises(UserError, match=r"k3d\.local\.yaml") as error:
         read_overlay(path)
     assert why in error.value.why
+    assert error.value.next_step == f"Correct {path}."
+
+
+def test_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "k3d.local.yaml"
+    path.mkdir()
+    with pytest.raises(UserError, match=r"k3d\.local\.yaml cannot be read") as error:
+        read_overlay(path)
+    assert error.value.why == "Is a directory"
+    assert error.value.next_step == f"ls -l {path}"
 
 
 def test_where_a_value_comes_from() -> None:
@@ -79,6 +93,8 @@ def test_where_a_value_comes_from() -> None:
     assert is_set_in(own, ("a", "b", 0, "x"))
     assert not is_set_in(own, ("a", "c"))
     assert not is_set_in(own, ("d",))
+    assert not is_set_in({"a": "b", "c": 1}, ("a", "b"))
+    assert not is_set_in({"a": "b", "c": 1}, ("c", "b"))
 
 
 def test_own_configuration_is_laid_over_the_clusters(tmp_path: Path) -> None:

@@ -154,9 +154,15 @@ def test_check_says_by_its_exit_status_whether_there_is_one(
         ("git+https://example.com/t.git", "https://example.com/t.git"),
         ("git@example.com:t.git", "git@example.com:t.git"),
         ("../template", "/team/env/../template"),
+        ("git+../template", "/team/env/../template"),
+        ("/srv/template", "/srv/template"),
+        ("~/template", "/home/me/template"),
     ],
 )
-def test_place_of_the_template_is_understood_as_copier_does(source: str, address: str) -> None:
+def test_place_of_the_template_is_understood_as_copier_does(
+    source: str, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
     assert Origin(source, "v1.0.0").address(Path("/team/env")) == address
 
 
