@@ -260,6 +260,9 @@ def test_updates_come_from_the_clone_while_origin_lacks_the_commit(
     monkeypatch.setattr(template_source, "ROOT", tmp_path)
     pushed = template_source.commit_of("HEAD")
     assert template_source.update_source(pushed) == "https://example.com/template.git"
+    git(tmp_path, "remote", "set-url", "origin", "../template.git")
+    assert template_source.update_source(pushed) == str(tmp_path)
+    git(tmp_path, "remote", "set-url", "origin", "https://example.com/template.git")
     commit_all(tmp_path, "not pushed")
     assert template_source.update_source(template_source.commit_of("HEAD")) == str(tmp_path)
 
@@ -276,7 +279,11 @@ def test_long_path_of_the_clone_is_kept_whole(clone: Path, tmp_path: Path, gener
     [
         ("https://example.com/a/b.git", True),
         ("ssh://git@example.com/a/b.git", True),
+        ("http://example.com/a/b.git", True),
+        ("git://example.com/a/b.git", True),
         ("git@example.com:a/b.git", True),
+        ("example.com:a/b.git", False),
+        ("me@example.com", False),
         ("/srv/git/b.git", False),
         ("../b", False),
         ("file:///srv/git/b.git", False),
@@ -289,12 +296,15 @@ def test_remote_that_others_can_reach_is_a_url(location: str, expected: bool) ->
 
 def test_user_name_of_ssh_stays() -> None:
     assert template_source.without_credentials("ssh://git@example.com/a") == "ssh://git@example.com/a"
+    assert template_source.without_credentials("http://me:a%40b@example.com/a@b") == "http://example.com/a@b"
 
 
 def test_folder_without_git_history_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template_source, "ROOT", tmp_path)
-    with pytest.raises(template_source.UnusableSourceError, match="Get the template with `git clone`"):
+    with pytest.raises(template_source.UnusableSourceError, match="Get the template with `git clone`") as refusal:
         template_source.commit_of("HEAD")
+    assert f"{tmp_path} is not a Git clone" in str(refusal.value)
+    assert "Git says: fatal: not a git repository" in str(refusal.value)
 
 
 def test_missing_git_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
