@@ -206,6 +206,63 @@ def test_failure_of_copier_is_one_message_and_leaves_nothing(own_clone: Path, tm
     assert not (tmp_path / "a").exists()
 
 
+ASKED_OF_COPIER: dict[str, Any] = {
+    "user_defaults": {},
+    "answers_file": None,
+    "exclude": [],
+    "skip_if_exists": [],
+    "defaults": True,
+    "overwrite": False,
+    "pretend": True,
+    "quiet": True,
+    "unsafe": True,
+    "skip_tasks": False,
+    "ask": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        (["-l"], {}),
+        (["-f"], {"overwrite": True}),
+        (["-lw"], {"overwrite": True}),
+        (["-lT", "--UNSAFE"], {"skip_tasks": True}),
+        (["-l", "-x", "a", "--exclude=b"], {"exclude": ["a", "b"]}),
+        (["-l", "-s", "a", "--skip=b"], {"skip_if_exists": ["a", "b"]}),
+        (["-l", "--ask", "a*", "--ask=b"], {"ask": ["a*", "b"]}),
+        (["-l", "-a", "a.yml", "-d", "scope=devcontainer"], {"answers_file": "a.yml"}),
+    ],
+)
+def test_what_is_wished_is_passed_on_to_copier(
+    clone: Path,
+    tmp_path: Path,
+    generate: _Generate,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    asked: dict[str, Any],
+) -> None:
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    monkeypatch.setattr("copier.run_copy", lambda *places, **options: calls.append((places, options)))
+    generate(clone, tmp_path / "env", "--pretend", "-d", "project=shop", *arguments)
+    ((places, options),) = calls
+    assert places[:2] == (str(clone), tmp_path / "env")
+    assert places[2]["project"] == "shop"
+    assert options == {**ASKED_OF_COPIER, **asked, "vcs_ref": git(clone, "rev-parse", "HEAD").strip()}
+
+
+def test_nothing_is_made_where_copier_only_pretends(clone: Path, tmp_path: Path, generate: _Generate) -> None:
+    said = generate(clone, tmp_path / "env", *DEFAULT, "--pretend")
+    assert said == f"Generating an environment in {tmp_path / 'env'} ...\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_quiet_generation_says_nothing(own_clone: Path, tmp_path: Path, generate: _Generate) -> None:
+    (own_clone / "template" / "draft.txt").touch()
+    assert generate(own_clone, tmp_path / "env", *DEFAULT, "--quiet") == ""
+    assert recorded(tmp_path / "env")["_src_path"] == str(own_clone)
+
+
 def test_files_may_be_left_out_beside_the_answers(clone: Path, tmp_path: Path, generate: _Generate) -> None:
     generate(clone, tmp_path / "env", *DEFAULT, "-x", "*.yml", "-x", "!.copier-answers.yml")
     assert (tmp_path / "env" / ".copier-answers.yml").exists()
