@@ -19,6 +19,7 @@ import new
 import pytest
 import template_source
 from copier import run_update
+from copier.errors import CopierAnswersInterrupt, CopierError, TaskError
 from destination import Destination, OccupiedError, free_folder
 from support import ROOT, commit_all, git, read_yaml
 
@@ -668,3 +669,50 @@ def test_ctrl_c_before_the_answers_can_be_read_removes_what_was_generated(
     said = generate(clone, destination, *DEFAULT, "--ignore-machine", expect=130)
     assert "Nothing was generated." in said
     assert not list(tmp_path.glob("env/*"))
+
+
+@pytest.mark.parametrize(
+    ("scope", "said"), [("environment", "What was generated in {} is removed again.\n"), ("devcontainer", "")]
+)
+def test_task_that_fails_has_said_why_and_nothing_is_left(
+    clone: Path, tmp_path: Path, generate: _Generate, monkeypatch: pytest.MonkeyPatch, scope: str, said: str
+) -> None:
+    destination = tmp_path / "env"
+
+    def fail(*_: object, **__: object) -> None:
+        destination.mkdir()
+        (destination / "file").touch()
+        raise TaskError("task", 3, None, None)
+
+    monkeypatch.setattr("copier.run_copy", fail)
+    arguments = (*DEFAULT, "-q", "--ignore-machine", "-d", f"scope={scope}", "-d", "project=shop")
+    assert generate(clone, destination, *arguments, expect=1) == said.format(destination)
+    assert not destination.exists()
+
+
+@pytest.mark.parametrize("error", [CopierError, ValueError, OSError])
+def test_what_copier_cannot_do_is_a_sentence_and_nothing_is_left(
+    clone: Path, tmp_path: Path, generate: _Generate, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    destination = tmp_path / "env"
+
+    def fail(*_: object, **__: object) -> None:
+        destination.mkdir()
+        raise error("no room")
+
+    monkeypatch.setattr("copier.run_copy", fail)
+    said = generate(clone, destination, *DEFAULT, "-q", "--ignore-machine", expect=1)
+    assert said == "Copier could not generate the environment: no room\nNothing was generated.\n"
+    assert not destination.exists()
+
+
+def test_questions_that_are_left_with_ctrl_c_leave_nothing(
+    clone: Path, tmp_path: Path, generate: _Generate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(*_: object, **__: object) -> None:
+        nothing: Any = None
+        raise CopierAnswersInterrupt(nothing, nothing, nothing)
+
+    monkeypatch.setattr("copier.run_copy", leave)
+    said = generate(clone, tmp_path / "env", *DEFAULT, "-q", "--ignore-machine", expect=130)
+    assert said == "\nInterrupted. Nothing was generated.\n"
