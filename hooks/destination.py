@@ -128,8 +128,8 @@ def free_folder(path: Path, *, template: Path, scope: object, answers_file: str 
 
 def _refuse_unready_service(service: Destination, answers_file: str) -> None:
     """A repository is ready when Git can undo whatever is done to it, and it has no such snippet yet."""
-    path, absolute = service.path, service.path.absolute()
-    if (absolute / answers_file).exists():
+    path = service.path
+    if (path / answers_file).exists():
         raise OccupiedError(
             f"{path} has the snippet already ({answers_file} is there). To bring it up to date:\n\n"
             f"    cd {shlex.quote(str(path))} && copier update --trust --answers-file {shlex.quote(answers_file)}\n\n"
@@ -138,9 +138,7 @@ def _refuse_unready_service(service: Destination, answers_file: str) -> None:
         )
     if not service.kept - {".git"}:
         return
-    status = subprocess.run(
-        ["git", "status", "--porcelain", "--", "."], cwd=absolute, capture_output=True, text=True, check=False
-    )
+    status = subprocess.run(["git", "status", "--porcelain", "--", "."], cwd=path, capture_output=True, check=False)
     if status.returncode:
         raise OccupiedError(
             f"{path} is no Git repository, so a change of its dev container could not be undone. Make it one:\n\n"

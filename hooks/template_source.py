@@ -79,5 +79,7 @@ def without_credentials(url: str) -> str:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
+    command = ["git", "-C", str(ROOT), *arguments]
+    # Where core.quotePath is off, a name of a file need not be text.
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=True)
     return done.stdout.strip()

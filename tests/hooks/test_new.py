@@ -363,6 +363,7 @@ def test_folder_without_git_history_is_refused(tmp_path: Path, monkeypatch: pyte
         template_source.commit_of("HEAD")
     assert f"{tmp_path} is not a Git clone" in str(refusal.value)
     assert "Git says: fatal: not a git repository" in str(refusal.value)
+    assert str(refusal.value) == str(refusal.value).strip()
 
 
 def test_missing_git_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -444,9 +445,13 @@ def test_leftovers_go_and_what_was_there_or_lies_behind_a_link_stays(tmp_path: P
     assert (elsewhere / "file").exists()
 
 
+@pytest.mark.parametrize("start", ["", "{}/"])
 @pytest.mark.parametrize("made", ["a/b/env", "a", ""])
-def test_folders_that_were_made_on_the_way_go_too(tmp_path: Path, made: str) -> None:
-    destination = free_folder(tmp_path / "a" / "b" / "env", template=ROOT, scope="environment")
+def test_folders_that_were_made_on_the_way_go_too(
+    tmp_path: Path, made: str, start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    destination = free_folder(Path(f"{start.format(tmp_path)}a/b/env"), template=ROOT, scope="environment")
     (tmp_path / made).mkdir(parents=True, exist_ok=True)
     destination.remove_leftovers()
     assert list(tmp_path.iterdir()) == []
@@ -469,6 +474,7 @@ def test_folder_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_service_repository_without_files_is_ready(tmp_path: Path) -> None:
+    assert free_folder(tmp_path, template=ROOT, scope="devcontainer").kept == set()
     git(tmp_path, "init", "--quiet")
     assert free_folder(tmp_path, template=ROOT, scope="devcontainer").kept == {".git"}
 
@@ -564,6 +570,17 @@ def test_service_that_git_could_not_restore_is_refused(state: str, sentence: str
     with pytest.raises(OccupiedError, match=sentence) as refusal:
         free_folder(service, template=ROOT, scope="devcontainer")
     assert f"    cd '{service}' && " in str(refusal.value)
+
+
+def test_name_that_is_no_text_is_a_change_like_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = service_repository(tmp_path)
+    monkeypatch.setattr(template_source, "ROOT", service)
+    assert not template_source.has_uncommitted_changes()
+    git(service, "config", "core.quotePath", "false")
+    (service / os.fsdecode(b"l\xe4den")).touch()
+    assert template_source.has_uncommitted_changes()
+    with pytest.raises(OccupiedError, match="has changes that are not committed"):
+        free_folder(service, template=ROOT, scope="devcontainer")
 
 
 def test_service_in_a_folder_of_a_repository_needs_only_that_folder_clean(tmp_path: Path) -> None:
