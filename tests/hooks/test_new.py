@@ -479,7 +479,7 @@ def test_service_repository_without_files_is_ready(tmp_path: Path) -> None:
     assert free_folder(tmp_path, template=ROOT, scope="devcontainer").kept == {".git"}
 
 
-def test_second_snippet_has_a_name_of_its_own(tmp_path: Path) -> None:
+def test_second_snippet_has_a_name_of_its_own(clone: Path, tmp_path: Path, generate: _Generate) -> None:
     service = service_repository(tmp_path / "service")
     (service / ".copier-answers.devcontainer.yml").touch()
     commit_all(service, "the snippet")
@@ -489,6 +489,7 @@ def test_second_snippet_has_a_name_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(OccupiedError) as refusal:
         free_folder(service, template=ROOT, scope="devcontainer", answers_file=name)
     assert f"copier update --trust --answers-file '{name}'\n" in str(refusal.value)
+    assert generate(clone, service, *SNIPPET, "-a", name, expect=1) == f"{refusal.value}\n"
 
 
 def service_repository(folder: Path) -> Path:
