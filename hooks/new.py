@@ -250,7 +250,7 @@ def _generate(
 ) -> int:
     # Late, because Copier takes half a second to import and most mistakes are found without it.
     from copier import run_copy
-    from copier.errors import CopierAnswersInterrupt, CopierError, TaskError
+    from copier.errors import CopierError, TaskError
     from jinja2 import TemplateError
 
     is_snippet = given.get("scope") == "devcontainer"
@@ -278,8 +278,6 @@ def _generate(
                 skip_tasks=options.skip_tasks,
                 ask=options.ask,
             )
-    except CopierAnswersInterrupt:
-        raise
     except KeyboardInterrupt:
         # Rendering takes a moment and the cluster minutes: where one is made, that was interrupted.
         answers_file = destination.path / (options.answers_file or ANSWERS_FILE)

@@ -154,6 +154,13 @@ def test_mistake_is_named_and_nothing_is_left(
     sys.stdin.close()
 
 
+def test_only_questions_that_are_asked_and_not_answered_need_a_terminal() -> None:
+    unanswered = new._unanswered({"agents": 1})
+    assert {"project", "http_port"} <= set(unanswered)
+    assert not {"agents", "kube_context"} & set(unanswered)
+    assert "kube_context" in new._unanswered({"provider": "existing"})
+
+
 @pytest.mark.parametrize(
     ("destination", "sentence"),
     [
@@ -325,11 +332,12 @@ def test_updates_come_from_the_clone_while_origin_lacks_the_commit(
     assert template_source.update_source(template_source.commit_of("HEAD")) == str(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["the team's long name", "a: long name"])
+@pytest.mark.parametrize("name", ["the team's long name", "a: long name", "der L\u00e4den langer Name"])
 def test_long_path_of_the_clone_is_kept_whole(clone: Path, tmp_path: Path, generate: _Generate, name: str) -> None:
     own = Path(shutil.copytree(clone, tmp_path / ("x" * 80) / name / "template of it", symlinks=True))
     generate(own, tmp_path / "env", "--defaults")
     assert recorded(tmp_path / "env")["_src_path"] == str(own)
+    assert "\\x" not in (tmp_path / "env" / ".copier-answers.yml").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -510,6 +518,7 @@ def test_service_repository_gets_the_snippet_and_its_commit_is_left_to_the_perso
     service = service_repository(tmp_path / "service")
     said = generate(clone, service, *SNIPPET)
     assert 'git add -A . && git commit -m "feat: reach the cluster from the dev container"\n' in said
+    assert said.startswith(f"Merging the dev container snippet into {service} ...\n")
     assert "bin/just" not in said
     assert git(service, "log", "--format=%s") == "the service\n"
     assert git(service, "status", "--porcelain").splitlines() == [
@@ -672,15 +681,16 @@ def test_packages_come_from_the_index_of_the_data_file(index_of: Callable[..., s
     assert index_of("--data-file", data) == "https://a.example/simple"
 
 
-@pytest.mark.parametrize("content", ["a: [\n", "since: 2026-02-31\n"])
+@pytest.mark.parametrize("content", [None, "a: [\n", "since: 2026-02-31\n"])
 def test_ctrl_c_before_the_answers_can_be_read_removes_what_was_generated(
-    clone: Path, tmp_path: Path, generate: _Generate, monkeypatch: pytest.MonkeyPatch, content: str
+    clone: Path, tmp_path: Path, generate: _Generate, monkeypatch: pytest.MonkeyPatch, content: str | None
 ) -> None:
     destination = tmp_path / "env"
 
     def interrupted(*_: object, **__: object) -> None:
         destination.mkdir(exist_ok=True)
-        (destination / ".copier-answers.yml").write_text(content, encoding="utf-8")
+        if content:
+            (destination / ".copier-answers.yml").write_text(content, encoding="utf-8")
         raise KeyboardInterrupt
 
     monkeypatch.setattr("copier.run_copy", interrupted)

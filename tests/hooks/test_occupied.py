@@ -191,6 +191,7 @@ def test_taken_answers_are_refused_with_the_command_that_works(
     assert new.main([f"{tmp_path}/my env", "--defaults"]) == 1
 
     said = capsys.readouterr().err
+    assert "This machine has environments or programs with the same ports or names:\n  - " in said
     assert "  - cluster_name: mathtrail-dev is the name of a cluster that the environment in " in said
     assert (
         f"    script/new '{tmp_path}/my env' --defaults -d project=mathtrail-2"
@@ -227,3 +228,5 @@ def test_free_answers_are_offered_where_questions_are_asked(
     assert run["user_defaults"] == {"https_port": 8443, "api_port": 6551, "registry_port": 5051}
     assert "Note: https_port: 443 is held by" in capsys.readouterr().err
     assert new.main([*arguments, "-d", "https_port=443"]) == 1
+    # Another project would not help where the cluster's name is given.
+    assert new.main([*arguments[:2], "-d", "http_port=8888", "-d", "cluster_name=mathtrail-dev"]) == 1
