@@ -152,7 +152,7 @@ def published_versions(origin: Origin, root: Path = ROOT) -> Published:
             f"Else find out why this fails: git ls-remote {without_credentials(address)}",
         ) from error
     lines = (line.partition("\t") for line in listed.splitlines())
-    refs = {name: commit for commit, _, name in lines if name}
+    refs = {name: commit for commit, _, name in lines}
     # An annotated tag has a line for itself and one, with ^{}, for its commit, which comes second.
     tags = {name.removesuffix("^{}"): commit for name, commit in refs.items() if name.startswith("refs/tags/")}
     return Published(

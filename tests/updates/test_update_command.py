@@ -24,7 +24,7 @@ from envkit.copier_run import Ended, explain, run_in_terminal
 from envkit.errors import UserError
 from envkit.paths import ROOT as ENVIRONMENT
 from envkit.paths import just_command
-from envkit.template_source import Origin, newer_version, published_versions, read_origin
+from envkit.template_source import Origin, Published, newer_version, published_versions, read_origin
 from envkit.update import Status, Wishes, update
 from envkit.wording import quoted
 
@@ -124,6 +124,20 @@ def test_hash_is_no_version(commit: str) -> None:
     assert Origin("template", commit).version is None
 
 
+def test_versions_of_a_template_are_its_tags_and_branches_by_their_commits(template: Path, tmp_path: Path) -> None:
+    git(template, "branch", "next", "v0.9.0")
+    names = ("HEAD", *git(template, "tag").split())
+    commits = {name: git(template, "rev-parse", f"{name}^{{commit}}").strip() for name in names}
+    published = published_versions(Origin(str(template), "v0.9.0"))
+    assert (published.head, published.newest) == (commits.pop("HEAD"), "v0.10.1")
+    assert published.tags == commits
+    assert published.branches == {"main": published.head, "next": commits["v0.9.0"]}
+    git(tmp_path, "init", "--quiet", "empty")
+    origin = Origin(str(tmp_path / "empty"), "v0.9.0")
+    assert published_versions(origin) == Published({}, {}, "")
+    assert newer_version(origin, published_versions(origin)) == ""
+
+
 def test_without_releases_the_newest_commit_counts(template: Path) -> None:
     git(template, "tag", "--delete", *git(template, "tag").split())
     head = git(template, "rev-parse", "HEAD").strip()
@@ -182,7 +196,7 @@ def test_lost_answers_come_back_from_git(environment: Path) -> None:
     text = answers.read_text(encoding="utf-8")
     answers.unlink()
     error = refused(environment)
-    assert "is missing" in error.what
+    assert error.what == f"{answers} is missing."
     assert error.next_step == f"git -C {environment} checkout HEAD -- .copier-answers.yml"
     commit_all(environment, "tidy up")
     commit_all(environment, "more")
@@ -194,6 +208,15 @@ def test_answers_that_git_never_had_are_generated_anew(environment: Path) -> Non
     shutil.rmtree(environment / ".git")
     (environment / ".copier-answers.yml").unlink()
     assert refused(environment).next_step.startswith("Generate the environment anew in another folder")
+
+
+def test_answers_that_cannot_be_read_are_told(environment: Path) -> None:
+    answers = environment / ".copier-answers.yml"
+    answers.unlink()
+    answers.mkdir()
+    error = refused(environment, CHECK)
+    assert (error.what, error.why) == (f"{answers} cannot be read.", "Is a directory")
+    assert error.next_step == f"ls -l {answers}"
 
 
 @pytest.mark.parametrize("text", ["agents: 2\n", "- 1\n", "", "a: [\n", "_src_path: x\n", "_src_path: x\n_commit:\n"])
@@ -316,6 +339,9 @@ def test_template_that_is_gone_is_named_without_its_password(environment: Path, 
     assert error.what == f"The template cannot be reached: {template}"
     assert error.why == "There is no such folder on this machine."
     assert "write its new address into _src_path" in error.next_step
+    template.mkdir()
+    error = refused(environment, CHECK)
+    assert f"'{template}' does not appear to be a git repository" in error.why
     for prefix, place in (("", "127.0.0.1:9/t.git"), ("git+", "127.0.0.1:9/t@1.git"), ("", "[::1/t.git")):
         write_origin(environment, f"{prefix}http://me:secret@{place}", "v0.9.0")
         error = refused(environment, CHECK)
