@@ -146,7 +146,9 @@ class Preparation:
     def ends(self, status: int) -> None:
         program = self.root / "bin" / "python-env"
         program.parent.mkdir(exist_ok=True)
-        program.write_text(f'#!/bin/sh\necho "$PYTHON $*" >>{self.root}/calls\nexit {status}\n', encoding="utf-8")
+        program.write_text(
+            f'#!/bin/sh\necho "$PYTHON $* $UV_INDEX_URL" >>{self.root}/calls\nexit {status}\n', encoding="utf-8"
+        )
         program.chmod(0o755)
 
     @property
@@ -180,8 +182,9 @@ def test_environment_that_has_what_is_asked_for_is_left_alone(preparation: Prepa
 
 @pytest.mark.parametrize("lacks", ["requirements.installed", "bin/python", "the newest requirement"])
 def test_environment_that_lacks_something_is_made_with_the_python_that_was_found(
-    preparation: Preparation, lacks: str
+    preparation: Preparation, lacks: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("UV_INDEX_URL", "https://a.example/simple")
     venv, requirements = preparation.root / "venv", preparation.root / "requirements.txt"
     if lacks == "bin/python":
         # As a newer Python of the distribution leaves it.
@@ -192,7 +195,7 @@ def test_environment_that_lacks_something_is_made_with_the_python_that_was_found
     else:
         requirements.write_text("ansible==2\n", encoding="utf-8")
     prepare_ansible("install-arc")
-    assert preparation.calls == [f"/usr/bin/python3.14 {venv} {requirements}"]
+    assert preparation.calls == [f"/usr/bin/python3.14 {venv} {requirements} https://a.example/simple"]
 
 
 @pytest.mark.parametrize("missing", [{"ok": False}, {"path": None}])
