@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from changes_not_taken import changes_not_taken
 from destination import ANSWERS_FILE
 from migrate import MOVED
 from questions import all_questions
@@ -31,6 +30,7 @@ def report(repository: Path, answers_file: str = ANSWERS_FILE) -> str:
     """What the person who updated has to know."""
     # The rules by which files are combined are envkit's own.
     find_envkit()
+    from changes_not_taken import changes_not_taken
     from update_due import due
 
     files = UpdatedFiles(repository)

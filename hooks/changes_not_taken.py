@@ -14,8 +14,9 @@ from typing import Any
 from git_output import git_output
 from pathspec import GitIgnoreSpec
 from questions import excluded_patterns
-from template_source import without_credentials
 from update_files import UpdatedFiles
+
+from envkit.template_source import without_credentials
 
 _TEMPLATE = Path(__file__).resolve().parent.parent
 _FOLDER = "template/"

@@ -118,11 +118,12 @@ def test_many_files_are_counted(environment: Path, template: Path) -> None:
     assert printed.endswith(" template/11")
 
 
-def test_template_at_an_address_is_named_without_a_password(environment: Path, template: Path) -> None:
+@pytest.mark.parametrize("scheme", ["https", "git+https"])
+def test_template_at_an_address_is_named_without_a_password(environment: Path, template: Path, scheme: str) -> None:
     (environment / "renovate.json").unlink()
-    printed = told(environment, template, {"_src_path": "https://me:secret@example.com/t.git"})
+    printed = told(environment, template, {"_src_path": f"{scheme}://me:secret@example.com/t.git"})
     assert printed.endswith(
-        "in a clone of https://example.com/t.git:\n    git diff v1.0.0 v2.0.0 -- template/renovate.json"
+        f"in a clone of {scheme}://example.com/t.git:\n    git diff v1.0.0 v2.0.0 -- template/renovate.json"
     )
 
 
