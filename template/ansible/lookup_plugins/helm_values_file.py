@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,23 @@ options:
 """
 
 
+_NOT_IN_YAML = re.compile("[\\x7f-\\x9f\\u2028\\u2029\\ufeff\\ufffe\\uffff]")
+
+
 class LookupModule(LookupBase):  # type: ignore[misc]
     """Called by Ansible for `lookup('helm_values_file', values)`."""
 
     def run(self, terms: list[dict[str, Any]], **_: object) -> list[str]:
         """The names of the files, in the order of the values."""
-        return [str(_written(json.dumps(values, ensure_ascii=False))) for values in terms]
+        return [str(_written(_text(values))) for values in terms]
+
+
+def _text(values: dict[str, Any]) -> str:
+    """JSON that is YAML as well: control characters are none there, and in quotes line breaks become spaces.
+
+    Others stay as they are, because YAML does not know the two escapes by which JSON writes an emoji.
+    """
+    return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(values, ensure_ascii=False))
 
 
 def _written(text: str) -> Path:
