@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from envkit.go_yaml import YAML_ERRORS, read_yaml, yaml_text
+
+NINE_OF_NINE = [(after, ", ".join([f"*{before}"] * 9)) for before, after in itertools.pairwise("abcdefgh")]
 
 # What `helm template` (4.2, `{{ .Values | toJson }}`) made of each.
 HELM_READS: dict[str, Any] = {
@@ -34,6 +37,7 @@ HELM_READS: dict[str, Any] = {
     "on": True,
     "1.2.3": "1.2.3",
     "12e": "12e",
+    "7e99999": "7e99999",
     '"12e4"': "12e4",
     "'y'": "y",
 }
@@ -68,7 +72,53 @@ def test_all_else_is_written_as_it_is() -> None:
     assert yaml_text(document, sort_keys=True).startswith("a: {}")
 
 
-@pytest.mark.parametrize("broken", ["a: [", "a: 0b_", b"\xff"])
+@pytest.mark.parametrize("broken", ["a: [", "a: 0b_", b"\xff", "a: " + "[" * 2000])
 def test_what_is_no_yaml_is_one_of_its_errors(broken: str | bytes) -> None:
     with pytest.raises(YAML_ERRORS):
         read_yaml(broken)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "the key a stands there twice"),
+        ("x: {b: 1, b: 2}\n", "the key b stands there twice"),
+        ("a: 1\n~: 2\n", "a key is null"),
+        ("a: &a [1, *a]\n", "would hold itself"),
+        ("a: &a {b: {c: *a}}\n", "would hold itself"),
+        ("a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(f"{n}: &{n} [{p}]\n" for n, p in NINE_OF_NINE), "too much"),
+        (r'a: "\ud83d\ude00"', "half of a character"),
+        ("a: .inf\n", "a number that they do not take"),
+        ("a: -.INF\n", "a number that they do not take"),
+        ("a: .nan\n", "a number that they do not take"),
+        ("a: !!binary aGk=\n", "could not determine a constructor"),
+        ("a: !!timestamp 2026-01-01\n", "could not determine a constructor"),
+        ("a: !!set {b}\n", "could not determine a constructor"),
+    ],
+)
+def test_what_would_be_lost_or_could_not_be_passed_on_is_refused(text: str, why: str) -> None:
+    with pytest.raises(yaml.YAMLError, match=why):
+        read_yaml(text)
+
+
+def test_what_a_merge_brings_is_replaced_by_what_stands_there() -> None:
+    read = read_yaml("a: &a {x: 1, y: [2]}\nb: {<<: *a, x: 3}\nc: {<<: [*a], z: 4}\n")
+    assert (read["b"], read["c"]) == ({"x": 3, "y": [2]}, {"x": 1, "y": [2], "z": 4})
+
+
+def test_what_is_added_to_an_alias_is_not_added_to_the_others() -> None:
+    read = read_yaml("a: &a [{x: 1}]\nb: *a\nc: {<<: {d: *a}}\n")
+    read["a"][0]["y"] = 2
+    read["a"].append(3)
+    assert read["b"] == read["c"]["d"] == [{"x": 1}]
+
+
+def any_json() -> st.SearchStrategy[Any]:
+    scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=8)
+    keys = st.text(max_size=6).filter(lambda key: key not in ("=", "<<"))
+    return st.recursive(scalars, lambda part: st.lists(part, max_size=4) | st.dictionaries(keys, part, max_size=4))
+
+
+@given(any_json())
+def test_document_that_is_written_is_read_as_it_was(document: object) -> None:
+    assert read_yaml(yaml_text(document)) == document
