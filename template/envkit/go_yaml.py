@@ -40,6 +40,10 @@ _NUMERIC = "-+.0123456789"
 _BOOL_OF_ONE_LETTER = re.compile(r"[yYnN]\Z")
 
 
+def _text_of_key(key: object) -> str:
+    return str(key).lower() if isinstance(key, bool) else str(key)
+
+
 class _Loader(yaml.SafeLoader):
     """Takes a scalar for what those programs take it for, and refuses what would not reach them as it was meant."""
 
@@ -56,18 +60,21 @@ class _Loader(yaml.SafeLoader):
         return self._copy(node)
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """Of a key that stands there twice the first value would be lost."""
+        """Every key is text, as in JSON; of one that stands there twice the first value would be lost."""
         node = super().compose_mapping_node(anchor)
-        seen: set[tuple[str, str]] = set()
+        seen: set[str] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag == f"{_TAG}merge":
                 continue
             if key.tag == f"{_TAG}null":
                 raise ComposerError("while reading a mapping", node.start_mark, "a key is null", key.start_mark)
-            if (key.tag, key.value) in seen:
+            # Before Python sees them, to which 1 and true are the same key.
+            key.value, key.tag = _text_of_key(self.construct_object(key)), f"{_TAG}str"
+            if key.value in seen:
                 found = f"the key {key.value} stands there twice"
                 raise ComposerError("while reading a mapping", node.start_mark, found, key.start_mark)
-            seen.add((key.tag, key.value))
+            seen.add(key.value)
+        self.constructed_objects.clear()
         return node
 
     def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,12 +26,12 @@ def lookup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         "ansible.plugins": SimpleNamespace(),
         "ansible.plugins.lookup": SimpleNamespace(LookupBase=object),
     }
-    for name, module in stand_ins.items():
-        monkeypatch.setitem(sys.modules, name, module)
+    for name, stand_in in stand_ins.items():
+        monkeypatch.setitem(sys.modules, name, stand_in)
     spec = importlib.util.spec_from_file_location("helm_values_file", _PLUGIN)
     assert spec is not None
     assert spec.loader is not None
-    module: ModuleType = importlib.util.module_from_spec(spec)
+    module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.LookupModule()
 

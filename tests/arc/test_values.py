@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from arc.conftest import Settings, write_dotenv
+from certificates import new_authority
 from support import CopyProject
 
 from envkit.arc import settings as arc_settings
@@ -314,3 +315,66 @@ def test_wrong_own_value_is_named_with_its_file(root: Path, settings: Settings) 
     own.write_text("template: none\n")
     with pytest.raises(UserError, match=r"arc-runners\.local\.yaml cannot be laid over"):
         settings()
+
+
+_SHARED = """\
+template:
+  spec:
+    containers:
+      - name: runner
+        image: example.com/runner:1
+        env:
+        volumeMounts: &mounts
+          - {name: work, mountPath: /home/runner/_work}
+      - name: helper
+        image: example.com/helper:1
+        volumeMounts: *mounts
+"""
+
+
+def test_list_that_an_alias_shares_gets_each_addition_once(root: Path, settings: Settings) -> None:
+    (root / "ca-bundle.pem").write_text(new_authority().pem, encoding="ascii")
+    (root / "helm" / "arc-runners.local.yaml").write_text(_SHARED)
+
+    runner, helper = settings().runner_values["template"]["spec"]["containers"]
+
+    for container in (runner, helper):
+        assert [mount["name"] for mount in container["volumeMounts"]] == ["work", "authorities"]
+    assert [variable["name"] for variable in runner["env"]] == ["REQUESTS_CA_BUNDLE"]
+
+
+@pytest.mark.parametrize(
+    "text", ["template:\n", "template: {metadata:}\n", "template: {spec: {volumes:}}\n", "labels:\n"]
+)
+def test_key_of_which_all_was_commented_out_counts_as_left_out(text: str, root: Path, settings: Settings) -> None:
+    (root / "ca-bundle.pem").write_text(new_authority().pem, encoding="ascii")
+    (root / "helm" / "arc-runners.local.yaml").write_text(text)
+
+    assert settings().runner_values["template"]["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("proxy: {noProxy: example.com}\n", "proxy.noProxy"),
+        ("template: {spec: {containers: [{name: runner, env: {A: b}}]}}\n", "template.spec.containers.0.env"),
+        ("template: {spec: {containers: [{name: runner, env: [A=b]}]}}\n", "template.spec.containers.0.env.0"),
+        ("template: {spec: {volumes: [work]}}\n", "template.spec.volumes.0"),
+    ],
+)
+def test_mapping_in_place_of_a_list_is_told_with_its_file(
+    text: str, place: str, root: Path, settings: Settings
+) -> None:
+    (root / "helm" / "arc-runners.local.yaml").write_text(text)
+
+    with pytest.raises(UserError, match=r"arc-runners\.local\.yaml has values that the chart does not take") as error:
+        settings()
+
+    assert error.value.why.startswith(f"{place}: ")
+
+
+def test_key_that_is_no_text_is_one_as_it_is_to_helm(root: Path, settings: Settings) -> None:
+    with (root / "helm" / "arc-registries.yaml").open("a", encoding="utf-8") as file:
+        file.write("  1: one\n  on: two\n")
+
+    assert {"1", "true", "registries.conf"} <= settings().manifests[0]["data"].keys()

@@ -83,6 +83,7 @@ def test_what_is_no_yaml_is_one_of_its_errors(broken: str | bytes) -> None:
     [
         ("a: 1\nb: 2\na: 3\n", "the key a stands there twice"),
         ("x: {b: 1, b: 2}\n", "the key b stands there twice"),
+        ("on: 1\ntrue: 2\n", "the key true stands there twice"),
         ("a: 1\n~: 2\n", "a key is null"),
         ("a: &a [1, *a]\n", "would hold itself"),
         ("a: &a {b: {c: *a}}\n", "would hold itself"),
@@ -122,3 +123,13 @@ def any_json() -> st.SearchStrategy[Any]:
 @given(any_json())
 def test_document_that_is_written_is_read_as_it_was(document: object) -> None:
     assert read_yaml(yaml_text(document)) == document
+
+
+def test_every_key_is_text_as_it_is_to_helm() -> None:
+    assert read_yaml("1: a\non: b\n0x10: c\n1.5: d\n2026-01-01: e\n") == {
+        "1": "a",
+        "true": "b",
+        "16": "c",
+        "1.5": "d",
+        "2026-01-01": "e",
+    }

@@ -41,16 +41,16 @@ def add_corporate_network(values: dict[str, Any], network: CorporateNetwork) -> 
     spec = (values.get("template") or {}).get("spec") or {}
     containers = [c for key in ("initContainers", "containers") for c in spec.get(key) or [] if isinstance(c, dict)]
     if network.ca_sha256:
-        spec.setdefault("volumes", []).append({"name": "authorities", "configMap": {"name": AUTHORITIES}})
+        _add(spec, "volumes", {"name": "authorities", "configMap": {"name": AUTHORITIES}})
         for container in containers:
             mount = {"name": "authorities", "mountPath": CA_PATH_IN_NODES, "subPath": CA_KEY, "readOnly": True}
-            container.setdefault("volumeMounts", []).append(mount)
+            _add(container, "volumeMounts", mount)
             if container.get("name") == "runner":
                 # pip and all that is made with Requests have a list of their own; the image's has these authorities.
                 _add_variable(container, "REQUESTS_CA_BUNDLE", _SYSTEM_BUNDLE)
     if network.has_proxy:
         for container in containers:
-            container.setdefault("envFrom", []).append({"secretRef": {"name": PROXY_SECRET}})
+            _add(container, "envFrom", {"secretRef": {"name": PROXY_SECRET}})
         values.setdefault("proxy", dict(_chart_proxy(network)))
 
 
@@ -118,6 +118,9 @@ def _chart_proxy(network: CorporateNetwork) -> Iterator[tuple[str, Any]]:
 
 
 def _add_variable(container: dict[str, Any], name: str, value: str) -> None:
-    variables = container.setdefault("env", [])
-    if not any(variable.get("name") == name for variable in variables):
-        variables.append({"name": name, "value": value})
+    if not any(variable.get("name") == name for variable in container.get("env") or []):
+        _add(container, "env", {"name": name, "value": value})
+
+
+def _add(values: dict[str, Any], key: str, entry: dict[str, Any]) -> None:
+    values[key] = [*(values.get(key) or []), entry]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from envkit.arc.corporate import AUTHORITIES, CA_KEY, add_corporate_network, authorities_manifest
+from envkit.arc.value_shapes import check_shape
 from envkit.cluster import Cluster
 from envkit.corporate_network import CorporateNetwork
 from envkit.dotenv_file import read_dotenv
@@ -169,7 +170,8 @@ def read_arc_settings(cluster: Cluster, root: Path = ROOT) -> ArcSettings:
     """Reads and combines the files.
 
     Raises:
-        UserError: There are no runners here, or a file is missing or not YAML. Wrong values are left to `problems`.
+        UserError: There are no runners here, or a file is missing, not YAML or of another shape. Wrong values are left
+            to `problems`.
     """
     require_runners(root)
     local = read_local_settings(root)
@@ -179,12 +181,14 @@ def read_arc_settings(cluster: Cluster, root: Path = ROOT) -> ArcSettings:
     ca_file = root / file_named(ca_name, _ca_setting(local)) if ca_name else None
     authorities = authorities_manifest(ca_file, RUNNERS_NAMESPACE, root)
     manifests = (_read_yaml(root / "helm" / "arc-registries.yaml"), *authorities)
+    values = _read_values(runners)
+    check_shape(values, runners)
     return ArcSettings(
         version=str(team.get("arc_version", "")),
         chart_repository=str(team.get("arc_chart_repository", "")),
         plain_http=bool(team.get("arc_chart_plain_http")),
         controller_values=_read_values(root / "helm" / "arc-controller.yaml"),
-        runner_values=_complete(_read_values(runners), local, cluster, manifests, root, with_ca=bool(ca_file)),
+        runner_values=_complete(values, local, cluster, manifests, root, with_ca=bool(ca_file)),
         manifests=manifests,
         corporate=cluster.corporate,
         ca_file=ca_file,
@@ -288,12 +292,17 @@ def _complete(
     if proxy := complete.get("proxy"):
         # The listener asks the Kubernetes API through the proxy too unless it is told not to, and then never starts.
         proxy["noProxy"] = list(dict.fromkeys([*(proxy.get("noProxy") or []), *cluster.addresses]))
-    template = complete.setdefault("template", {})
-    annotations = template.setdefault("metadata", {}).setdefault("annotations", {})
+    annotations = _below(_below(_below(complete, "template"), "metadata"), "annotations")
     # New files in a mounted config map do not reach a BuildKit that runs; a new pod has them.
     made_from = [*manifests, *filter(None, [cluster.corporate.described()])]
     annotations["envkit.registries"] = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
     return complete
+
+
+def _below(values: dict[str, Any], key: str) -> dict[str, Any]:
+    """The mapping under a key, made where there is none: what was commented out line by line leaves a null."""
+    values[key] = below = values.get(key) or {}
+    return below
 
 
 def built_image(cluster: Cluster, image: str, root: Path = ROOT) -> str | None:
