@@ -31,7 +31,8 @@ CA_PATH_IN_NODES = "/etc/ssl/certs/envkit-ca-bundle.pem"
 DOTENV_KEYS = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PROXY_FROM_SHELL", "CA_BUNDLE")
 """The lines of `.env` that are read here."""
 
-_SETS_ONE = re.compile(rf"^\s*(?:export\s+)?(?:{'|'.join(DOTENV_KEYS)})\s*=", re.MULTILINE)
+_SETS_ONE = re.compile(rf"^[^#\n]*\b(?:{'|'.join(DOTENV_KEYS)})\b", re.MULTILINE)
+"""A line that may be one of them. What may stand before the name is the parser's business: `export`, a byte order mark."""
 _PROXY_KEYS = ("HTTP_PROXY", "HTTPS_PROXY")
 _LOCAL = ("localhost", "127.0.0.1", "127.0.0.0/8", "::1", ".localhost")
 _IN_CLUSTER = (".svc", ".cluster.local", "host.k3d.internal")

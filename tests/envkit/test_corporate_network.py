@@ -22,10 +22,12 @@ from envkit.corporate_network import (
     proxy_endpoint,
     proxy_variables,
     read_own_ca_bundle,
+    read_own_proxies,
     read_proxies,
     tell_programs,
     without_credentials,
 )
+from envkit.dotenv_file import read_dotenv
 from envkit.environment import Environment, load_environment
 from envkit.errors import UserError
 from envkit.process import redact
@@ -386,3 +388,17 @@ def test_a_wrong_line_is_left_to_those_who_report_it(tmp_path: Path, dotenv: str
     tell_programs(write_repo(tmp_path, dotenv=dotenv), variables)
 
     assert variables == {}
+
+
+_BEFORE_A_NAME = ("", "export ", "export\t", "\ufeff", "  ", "\t", "#", "X=1\r\n", "# HTTP_PROXY=http://x:1\n")
+_VALUES = ("=http://p:3", " = http://p:3 # ours", "='http://p:3'", '="http://p:3"', "=", "")
+
+
+@pytest.mark.parametrize("value", _VALUES)
+@pytest.mark.parametrize("before", _BEFORE_A_NAME)
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "'HTTPS_PROXY'"])
+def test_line_means_the_same_to_every_reader_of_the_file(name: str, before: str, value: str, tmp_path: Path) -> None:
+    write_repo(tmp_path)
+    (tmp_path / ".env").write_bytes(f"{before}{name}{value}\r\n".encode())
+
+    assert read_own_proxies(tmp_path).https == read_dotenv(tmp_path / ".env").get("HTTPS_PROXY", "")
