@@ -20,6 +20,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -501,9 +502,9 @@ def _nearest(word: str, candidates: Iterable[str]) -> str:
 
 
 def _quoting_hint(key: str, value: object) -> str:
-    """Why a value that looks right in YAML is not: unquoted yes and 1.10 are not text there."""
+    """Why a value that looks right in YAML is not: unquoted yes, 1.10 and 2026-01-01 are not text there."""
     is_text = key in {question.key for question in answerable() if question.type == "str"}
-    return " Put it in quotes to have it read as text." if is_text and isinstance(value, bool | float) else ""
+    return " Put it in quotes to have it read as text." if is_text and isinstance(value, bool | float | date) else ""
 
 
 def _login_hint(key: str, value: object) -> str:
@@ -521,7 +522,11 @@ def _shown(value: object) -> str:
         return "nothing"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return _LOGIN.sub(r'"\1***@', json.dumps(value, default=str, ensure_ascii=False))
+    try:
+        text = json.dumps(value, default=str, ensure_ascii=False)
+    except (TypeError, ValueError):  # a date for a key, or what holds itself
+        text = json.dumps(str(value), ensure_ascii=False)
+    return _LOGIN.sub(r'"\1***@', text)
 
 
 def listed(found: Iterable[Problem]) -> str:

@@ -29,7 +29,7 @@ from destination import (
 from occupied import Machine, Taken, taken
 from questions import answerable, is_asked
 from template_source import ROOT, UnusableSourceError, commit_of, has_uncommitted_changes, update_source
-from yaml_text import YAML_ERRORS, fault, mapping_if_readable
+from yaml_text import YAML_ERRORS, as_written, fault, mapping_if_readable
 
 EPILOG = """\
 The environment is made from the commit that is checked out in this clone of the template; changes that
@@ -154,7 +154,7 @@ def _given_answers(options: argparse.Namespace) -> dict[str, Any]:
 def _read_data_file(name: str) -> dict[str, Any]:
     path = Path(name)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = as_written(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RefusalError(f"The data file {path} cannot be read: {error.strerror}.") from error
     except YAML_ERRORS as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
 
 YAML_ERRORS = (yaml.YAMLError, ValueError)
 """What a file gives that is not YAML. PyYAML lets the ValueError of a date like 2026-02-31 through, and bytes that are
@@ -32,3 +34,32 @@ def mapping_if_readable(content: bytes | str | None) -> dict[str, Any]:
         return mapping(content or b"")
     except YAML_ERRORS:
         return {}
+
+
+class _AsWritten(yaml.SafeLoader):
+    """Takes for a whole number only what is written as one: to YAML `12:30` is 750, `0100` is 64 and `1_0` is 10."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Of a key that stands there twice the first value would be lost."""
+        node = super().compose_mapping_node(anchor)
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        for at, key in enumerate(keys):
+            if key.value in {other.value for other in keys[:at]}:
+                raise ComposerError(None, None, f"the key {key.value} stands there twice", key.start_mark)
+        return node
+
+
+_INT = "tag:yaml.org,2002:int"
+_AsWritten.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in known if tag != _INT]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_AsWritten.add_implicit_resolver(_INT, re.compile(r"-?(?:0|[1-9][0-9]*)\Z"), list("-0123456789"))
+
+
+def as_written(content: str) -> Any:
+    """What YAML says that a person has typed: a number in another form stays text, as `-d KEY=VALUE` has it.
+
+    Raises one of `YAML_ERRORS` where it cannot be read.
+    """
+    return yaml.load(content, _AsWritten)  # noqa: S506 - a SafeLoader

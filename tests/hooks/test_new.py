@@ -109,6 +109,47 @@ def test_answers_come_from_the_data_file_and_the_command_line_goes_before_it(
 
 
 @pytest.mark.parametrize(
+    ("written", "recorded_as"),
+    [
+        ("project: 0x10", {"project": "0x10"}),
+        ("project: 0100", {"project": "0100"}),
+        ("project: 08", {"project": "08"}),
+        ("project: 12", {"project": "12"}),
+        ("http_port: 0100", {"http_port": 100}),
+        ("github_app_id: 0123", {"github_app_id": "0123"}),
+    ],
+)
+def test_number_of_a_data_file_is_what_is_written_there(
+    written: str, recorded_as: dict[str, Any], clone: Path, tmp_path: Path, generate: _Generate
+) -> None:
+    (tmp_path / "answers.yml").write_text(f"{written}\n", encoding="utf-8")
+    generate(clone, tmp_path / "env", "--defaults", "--ignore-machine", "--data-file", tmp_path / "answers.yml")
+    assert recorded_as.items() <= recorded(tmp_path / "env").items()
+
+
+@pytest.mark.parametrize(
+    ("written", "sentence"),
+    [
+        ("project: 1_0", 'project: "1_0" was given; allowed is 1 to 28 lower-case letters'),
+        ("cluster_name: 12:30", 'cluster_name: "12:30" was given'),
+        ("http_port: 8:30", 'http_port: "8:30" was given; allowed is a port from 1 to 65535.'),
+        ("http_port: 0x50", 'http_port: "0x50" was given'),
+        ("project: 2026-01-01", 'project: "2026-01-01" was given; allowed is 1 to 28 lower-case letters, digits and'),
+        ("agents: 1\nproject: shop\nagents: 2", "the key agents stands there twice"),
+        ("image_mirrors: &a {docker.io: *a}", "image_mirrors: "),
+        ("image_mirrors_plain_http: {2026-01-01: x}", "image_mirrors_plain_http: "),
+    ],
+)
+def test_answer_that_yaml_would_take_for_another_one_is_refused(
+    written: str, sentence: str, clone: Path, tmp_path: Path, generate: _Generate
+) -> None:
+    (tmp_path / "answers.yml").write_text(f"{written}\n", encoding="utf-8")
+    said = generate(clone, tmp_path / "env", "--defaults", "--data-file", tmp_path / "answers.yml", expect=1)
+    assert sentence in said
+    assert not (tmp_path / "env").exists()
+
+
+@pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (
