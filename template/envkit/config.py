@@ -132,6 +132,7 @@ class _RegistryCreate(_Section):
 
 class _Registries(_Section):
     create: _RegistryCreate
+    use: list[str] | None = None
     config: str = ""
 
 
@@ -147,8 +148,16 @@ class _K3s(_Section):
     extra_args: list[_K3sArgument] | None = None
 
 
+class _LoadBalancer(_Section):
+    config_overrides: list[str] | None = None
+
+
+class _K3d(_Section):
+    loadbalancer: _LoadBalancer | None = None
+
+
 class _Options(_Section):
-    k3d: dict[str, Any] | None = Field(default=None, alias="k3d")
+    k3d: _K3d | None = Field(default=None, alias="k3d")
     k3s: _K3s | None = Field(default=None, alias="k3s")
     runtime: _Runtime | None = None
 
@@ -162,6 +171,8 @@ class _K3dConfig(_Section):
     image: str
     kube_api: _KubeApi = Field(alias="kubeAPI")
     ports: list[_Port] = []
+    files: list[dict[str, Any]] | None = None
+    env: list[dict[str, Any]] | None = None
     registries: _Registries
     options: _Options | None = None
     subnet: str = ""

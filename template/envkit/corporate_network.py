@@ -32,7 +32,7 @@ DOTENV_KEYS = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PROXY_FROM_SHELL", "CA_
 """The lines of `.env` that are read here."""
 
 _SETS_ONE = re.compile(rf"^[^#\n]*\b(?:{'|'.join(DOTENV_KEYS)})\b", re.MULTILINE)
-"""A line that may be one of them. What may stand before the name is the parser's business: `export`, a byte order mark."""
+"""A line that may be one of them. What stands before the name, as a byte order mark, is the parser's business."""
 _PROXY_KEYS = ("HTTP_PROXY", "HTTPS_PROXY")
 _LOCAL = ("localhost", "127.0.0.1", "127.0.0.0/8", "::1", ".localhost")
 _IN_CLUSTER = (".svc", ".cluster.local", "host.k3d.internal")

@@ -50,7 +50,7 @@ REGISTRY_INTERNAL_PORT = 5000
 
 HIGHEST_PORT = 65535
 
-_MAPPING = re.compile(r"(?:(?:(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):)?(\d+):)?(\d+)(?:/[a-z]+)?")
+_MAPPING = re.compile(r"(?:(?:(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):)?([0-9]+):)?([0-9]+)(?:/[a-z]+)?")
 _FILES = ("k3d.yaml", "k3d.local.yaml", "environment.toml", ".env", TEAM_FILE)
 _CODE = ("config.py", "environment.py", "dotenv_file.py", "overlay.py", "ca_bundle.py", "corporate_network.py")
 _SHELL = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")

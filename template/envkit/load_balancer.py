@@ -28,7 +28,7 @@ _CONFIG = "/etc/confd/values.yaml"
 _SETTINGS = {"workerConnections": 1024}
 _CHANGEABLE = {f"settings.{name}".lower(): name for name in ("workerConnections", "defaultProxyTimeout")}
 _EVERY_NODE = ("servers:*", "agents:*")
-_NODE_FILTER = re.compile(r"(server|agent)s?:(?:(\*)|(\d*)-(\d*)|([\d,]+))(?::[A-Za-z]+)?")
+_NODE_FILTER = re.compile(r"(server|agent)s?:(?:(\*)|([0-9]*)-([0-9]*)|([0-9,]+))(?::[A-Za-z]+)?")
 
 
 def update_targets(environment: Environment, nodes: Sequence[Container]) -> bool:
@@ -127,6 +127,6 @@ def _settings(environment: Environment) -> dict[str, int]:
     settings = dict(_SETTINGS)
     for override in (options.get("loadbalancer") or {}).get("configOverrides") or []:
         key, _, value = override.partition("=")
-        if (name := _CHANGEABLE.get(key.lower())) and value.isdecimal() and int(value):
+        if (name := _CHANGEABLE.get(key.lower())) and re.fullmatch("[0-9]+", value) and int(value):
             settings[name] = int(value)
     return settings

@@ -51,6 +51,8 @@ def test_right_credentials_have_no_problem(root: Path, settings: Settings) -> No
     [
         ({"GITHUB_APP_ID": ""}, "GITHUB_APP_ID is empty"),
         ({"GITHUB_APP_ID": "my-app"}, "'my-app', not an App ID"),
+        ({"GITHUB_APP_ID": "\uff11\uff12\uff13"}, "not an App ID"),
+        ({"GITHUB_APP_INSTALLATION_ID": "\u0661\u0662"}, "not a number"),
         ({"GITHUB_APP_INSTALLATION_ID": ""}, "GITHUB_APP_INSTALLATION_ID is empty"),
         ({"GITHUB_APP_INSTALLATION_ID": "https://github.com/x/456"}, "not a number"),
         ({"GITHUB_APP_PRIVATE_KEY_PATH": ""}, "GITHUB_APP_PRIVATE_KEY_PATH is empty"),
@@ -63,6 +65,12 @@ def test_right_credentials_have_no_problem(root: Path, settings: Settings) -> No
 def test_defect_of_the_settings_is_named(lines: dict[str, str], told: str, root: Path, settings: Settings) -> None:
     write_dotenv(root, **lines)
     assert [told in line for line in found(root, settings)] == [True]
+
+
+@pytest.mark.parametrize("token", ["\u201cghp_x\u201d", "ghp_x\u200b", "ghp_x ghp_y", "ghp_\u00e9", '"ghp_x\nghp_y"'])
+def test_token_with_what_came_along_in_copying_is_refused(token: str, root: Path, settings: Settings) -> None:
+    (root / ".env").write_text(f"GITHUB_TOKEN={token}\n", encoding="utf-8")
+    assert ["GITHUB_TOKEN in .env has a character" in line for line in found(root, settings)][:1] == [True]
 
 
 @pytest.mark.parametrize("line", ["GITHUB_APP_ID= 123 ", "GITHUB_APP_ID=Iv23liAbCdEf012345", 'GITHUB_APP_ID="123"'])

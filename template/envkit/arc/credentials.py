@@ -42,6 +42,11 @@ def problems(settings: ArcSettings, root: Path = ROOT) -> Iterator[tuple[str, st
             "Keep one: empty GITHUB_TOKEN, or GITHUB_APP_ID and GITHUB_APP_INSTALLATION_ID.",
         )
     if local.has_token:
+        if not re.fullmatch("[!-~]+", read_token(root)):
+            yield (
+                "GITHUB_TOKEN in .env has a character that no token has, as a space or a typographic quotation mark.",
+                "Copy the token again; it has letters, digits and underscores.",
+            )
         yield from _open_to_others(root / ".env")
         yield from _ignored_by_git(root / ".env", root)
         return
@@ -79,7 +84,7 @@ def token_manifests(namespace: str, root: Path = ROOT) -> list[Mapping[str, Any]
 def _app_problems(local: LocalSettings) -> Iterator[tuple[str, str]]:
     if not local.app_id:
         yield "GITHUB_APP_ID is empty in .env.", "The App ID is on the App's page on GitHub, section About."
-    elif not re.fullmatch(r"\d{1,20}|Iv[0-9A-Za-z.]{6,40}", local.app_id):
+    elif not re.fullmatch(r"[0-9]{1,20}|Iv[0-9A-Za-z.]{6,40}", local.app_id):
         yield (
             f"GITHUB_APP_ID in .env is {local.app_id!r}, not an App ID.",
             "It has digits only (or is a client ID, Iv...).",
@@ -89,7 +94,7 @@ def _app_problems(local: LocalSettings) -> Iterator[tuple[str, str]]:
             "GITHUB_APP_INSTALLATION_ID is empty in .env.",
             "It ends the address of the App's Configure page: .../organizations/NAME/settings/installations/ID",
         )
-    elif not re.fullmatch(r"\d{1,20}", local.installation_id):
+    elif not re.fullmatch(r"[0-9]{1,20}", local.installation_id):
         yield f"GITHUB_APP_INSTALLATION_ID in .env is {local.installation_id!r}, not a number.", "It has digits only."
 
 
