@@ -132,6 +132,16 @@ def test_own_versions_take_the_place_of_the_templates_and_own_tools_come_last(re
     assert set(written) == {"base", *read_pins(ROOT).tools}
 
 
+def test_line_ends_of_windows_make_no_difference(repository: Path, tmp_path: Path) -> None:
+    own = write_own(repository)
+    for file in (own, own.with_name("tools.toml")):
+        file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    subprocess.run(["sh", ROOT / "runner" / "split-pins", own.with_name("tools.toml"), own], cwd=tmp_path, check=True)
+
+    assert read_pins(repository).tools["go"].version == "1.26.9"
+    assert split_files(tmp_path / "added") == {"jq": tomllib.loads(OWN)["tools"]["jq"]}
+
+
 def test_image_has_another_tag_with_own_tools(repository: Path) -> None:
     before = describe(repository).tag
     write_own(repository)
@@ -149,6 +159,13 @@ def test_image_has_another_tag_with_own_tools(repository: Path) -> None:
         (OWN.replace("[tools.jq]", "[tool.jq]"), "tools.local.toml", "tool: this file has sections"),
         ("tools = 1\n", "tools.local.toml", "sections [tools.NAME] only"),
         ("[tools.go\n", "tools.local.toml", "line 1"),
+        (OWN.replace('"1.26.9"', "'1.26.9'"), "tools.local.toml", "line 3: it is no comment"),
+        (OWN.replace('"1.26.9"', r'"\u0031.26.9"'), "tools.local.toml", "line 3: it is no comment"),
+        (OWN.replace("version = ", "version="), "tools.local.toml", "line 3: it is no comment"),
+        (OWN.replace("sha256.amd64 =", "sha256.'amd64' ="), "tools.local.toml", "line 10: it is no comment"),
+        (OWN.replace("[tools.go]", "[tools.'go']"), "tools.local.toml", "line 2: it is no comment"),
+        (OWN.replace("[tools.go]", "[ tools.go ]"), "tools.local.toml", "line 2: it is no comment"),
+        (OWN + '[tools.jq.arch]\namd64 = "x"\n', "tools.local.toml", "line 13: it is no comment"),
     ],
 )
 def test_mistake_in_the_teams_own_file_is_named(repository: Path, text: str, file: str, problem: str) -> None:

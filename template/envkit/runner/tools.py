@@ -27,6 +27,9 @@ OWN_FILE = "tools.local.toml"
 UNKNOWN = "unknown"
 """Stands for a sum that nobody has fetched yet."""
 
+_LINE = re.compile(r'\s*(?:#.*)?|\[(?:base|tools\.[a-z0-9-]+)\]\s*(?:#.*)?|[a-z0-9_.]+ = "[^"\\]*"[ \t]*(?:#.*)?')
+"""What `runner/split-pins` reads of a file, which is no TOML parser; much else means the same to one."""
+
 _Model = TypeVar("_Model", bound=BaseModel)
 _Version = Annotated[str, Field(pattern=r"^\d+(\.\d+)+([-+.][0-9A-Za-z.-]+)?$")]
 _Sum = Annotated[str, Field(pattern=rf"^([0-9a-f]{{64}}|{UNKNOWN})$")]
@@ -125,10 +128,13 @@ def read_pins(root: Path = ROOT) -> Pins:
     for name, values in own.items():
         document.setdefault("tools", {})[name] = _laid_over(document.get("tools", {}).get(name, {}), values)
     try:
-        return Pins.model_validate(document)
+        pins = Pins.model_validate(document)
     except ValidationError as error:
         is_own = _is_own(error.errors()[0]["loc"], own, known)
         raise _not_right(path.with_name(OWN_FILE) if is_own else path, validation_problems(error)) from error
+    for file in filter(Path.exists, (path, path.with_name(OWN_FILE))):
+        _require_plain_lines(file)
+    return pins
 
 
 def own_tools(root: Path = ROOT) -> dict[str, dict[str, Any]]:
@@ -208,6 +214,12 @@ def _document(path: Path) -> dict[str, Any]:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise _not_right(path, str(error)) from error
+
+
+def _require_plain_lines(path: Path) -> None:
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not _LINE.fullmatch(line):
+            raise _not_right(path, f'line {number}: it is no comment, no [tools.NAME] and not: name = "value"\n{line}')
 
 
 def _laid_over(values: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
