@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -305,7 +306,7 @@ def _not_a_program(path: str, error: OSError) -> UserError:
 
 
 def _shown(argv: Sequence[str]) -> str:
-    return redact(" ".join(argv))
+    return redact(shlex.join(argv))
 
 
 def _tail(lines: list[str]) -> str:

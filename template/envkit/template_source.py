@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,7 +150,7 @@ def published_versions(origin: Origin, root: Path = ROOT) -> Published:
             if gone
             else error.output.replace(address, without_credentials(address)),
             f"Where it has moved: write its new address into _src_path of {root / ANSWERS_FILE}, and commit that.\n"
-            f"Else find out why this fails: git ls-remote {without_credentials(address)}",
+            f"Else find out why this fails: git ls-remote {shlex.quote(without_credentials(address))}",
         ) from error
     lines = (line.partition("\t") for line in listed.splitlines())
     refs = {name: commit for commit, _, name in lines}

@@ -161,6 +161,13 @@ def test_a_failure_carries_status_the_end_of_the_errors_and_the_next_step(machin
     assert caught.value.next_step == "just doctor"
 
 
+def test_command_that_failed_is_shown_as_a_shell_takes_it(machine: Machine) -> None:
+    machine.add("docker", "exit 1")
+
+    with pytest.raises(CommandFailedError, match=r"`docker info --format '\{\{json \.\}\}' '/a b/\$c'` failed"):
+        capture(["docker", "info", "--format", "{{json .}}", "/a b/$c"])
+
+
 def test_a_failure_without_errors_carries_the_output(machine: Machine) -> None:
     machine.add("k3d", "echo why; exit 1")
 

@@ -350,6 +350,11 @@ def test_template_that_is_gone_is_named_without_its_password(environment: Path, 
         assert "secret" not in str(error)
 
 
+def test_command_for_a_template_in_a_folder_with_a_space_can_be_pasted(environment: Path) -> None:
+    write_origin(environment, "/no where/template", "v0.9.0")
+    assert refused(environment, CHECK).next_step.endswith("git ls-remote '/no where/template'")
+
+
 @pytest.mark.parametrize("check", [True, False])
 def test_repository_is_not_taken_for_its_own_template(check: bool, environment: Path) -> None:
     write_origin(environment, ".", "v0.9.0")
