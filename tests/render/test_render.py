@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from answers import Answers, complete, problems
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import Environment, StrictUndefined, Template
 from jsonc import parse
@@ -23,6 +23,7 @@ from questions import all_questions
 from questions import render as render_value
 from support import ROOT, SCHEMAS, CopyProject, commit_all, fixture_files, git, read_yaml
 
+from envkit import go_yaml
 from envkit.config import read_environment
 
 TEMPLATE = ROOT / "template"
@@ -407,3 +408,48 @@ def test_whatever_passes_the_model_renders_into_a_valid_k3d_configuration(answer
     assert config["registries"]["create"]["hostPort"] == str(expected.registry_port)
     assert config["kubeAPI"]["hostPort"] == str(expected.api_port)
     assert len(f"k3d-{expected.cluster_name}-agent-{expected.agents}") <= 63
+
+
+# What one reader or the other of YAML takes for a number, a date, a truth value or nothing, where it is not in quotes.
+loaded_words = st.sampled_from(
+    ["12", "08", "0x10", "0o7", "0b1", "1e5", "1-2", "null", "true", "on", "no", "y", "nan", "2026-01-01"]
+) | st.from_regex(r"[0-9][0-9eox-]{0,7}[0-9]", fullmatch=True)
+loaded_images = st.builds("{}:{}/{}:{}".format, loaded_words, st.integers(1, 9), loaded_words, loaded_words)
+loaded_answers = st.fixed_dictionaries(
+    {
+        "project": loaded_words,
+        "cluster_name": loaded_words,
+        "runner_name": loaded_words,
+        "github_app_id": st.from_regex(r"0[0-9]{1,6}", fullmatch=True),
+        "docker_in_docker": st.booleans(),
+        **dict.fromkeys(["k3s_image", "registry_image", "runner_base_image", "buildkit_image"], loaded_images),
+        "image_mirrors": st.dictionaries(
+            st.sampled_from(["0.1", "1.5:22", "12.30:1"]), st.builds("{}:5".format, loaded_words), min_size=1
+        ),
+    }
+)
+
+
+@settings(max_examples=15)
+@given(loaded_answers)
+def test_whatever_a_value_looks_like_it_is_text_in_every_rendered_file(answers: dict[str, Any]) -> None:
+    made = without_refused(answers)
+    expected = Answers(**complete(made))
+    own = tomllib.loads(rendered("environment.toml", **made))
+    assert (own["project"], own["runner"]["image"]) == (expected.project, expected.runner_name)
+    assert own["mirrors"]["images"] == expected.image_mirrors
+    assert f"GITHUB_APP_ID={expected.github_app_id}\n" in rendered(".env.example", **made)
+    for read in (yaml.safe_load, go_yaml.read_yaml):
+        config = read(rendered_k3d(**made))
+        assert (config["metadata"]["name"], config["image"]) == (expected.cluster_name, expected.k3s_image)
+        assert expected.image_mirrors.keys() < read(config["registries"]["config"])["mirrors"].keys()
+        runners = read(rendered("helm/arc-runners.yaml", **made))
+        assert runners["runnerScaleSetName"] == expected.runner_name
+        assert runners["template"]["spec"]["initContainers"][0]["image"] == expected.buildkit_image
+        registries = read(rendered("helm/arc-registries.yaml", **made))["data"]
+        assert expected.image_mirrors.keys() < tomllib.loads(registries["buildkitd.toml"])["registry"].keys()
+        assert {entry["location"] for entry in tomllib.loads(registries["registries.conf"])["registry"]} > {
+            *expected.image_mirrors
+        }
+        variables = read(rendered("ansible/group_vars/all.yml", **made))
+        assert variables["arc_context"] == f"k3d-{expected.cluster_name}"
