@@ -17,6 +17,10 @@ TOOLS_BIN = ROOT / ".tools" / "bin"
 """Links to the pinned tools that `install` brought; first on the PATH of every tool that is called."""
 
 
+_LONGEST, _LONGEST_PATH = 255, 1000
+"""Bytes in the name of a file, without its folders and with them; macOS takes the fewest."""
+
+
 def just_command() -> str:
     """How the recipes are called on this machine: `just`, or `bin/just` where just is not installed."""
     return shlex.quote(os.environ.get("ENVKIT_JUST", "just"))
@@ -37,14 +41,22 @@ def file_named(name: str, setting: str) -> Path:
         name: What the setting says.
         setting: Where it stands, for the error.
 
-    Raises UserError where that can be the name of no file.
+    Raises UserError where that can be the name of no file; what belongs into a file, as a key, is not shown.
     """
-    why = "A zero byte is in it."
-    if "\0" not in name:
+    if "-----BEGIN" in name:
+        raise UserError(
+            f"{setting} holds what belongs into a file: a key or a certificate.",
+            "It should be the file's name. What it holds is not shown.",
+            f"Write that into a file that Git ignores, such as one called .pem, and its name into {setting}.",
+        )
+    why, shown = "A zero byte is in it.", name
+    if len(name) > _LONGEST_PATH or max(len(part) for part in os.fsencode(name).split(b"/")) > _LONGEST:
+        why, shown = "It is too long.", f"{name[:16]}..."
+    elif "\0" not in name:
         with suppress(RuntimeError):
             return Path(name).expanduser()
         why = f"There is no user with the home folder {name.partition('/')[0]}."
-    raise UserError(f"{setting} is the name of no file: {name!r}.", why, f"Correct {setting}.")
+    raise UserError(f"{setting} is the name of no file: {shown!r}.", why, f"Correct {setting}.")
 
 
 def is_environment(folder: Path) -> bool:

@@ -307,6 +307,16 @@ def test_a_home_folder_of_nobody_is_told_with_its_line(key: str, root: Path, set
         settings()
 
 
+@pytest.mark.parametrize("key", ["GITHUB_APP_PRIVATE_KEY_PATH", "GITHUB_CA_FILE"])
+def test_key_in_place_of_its_file_is_refused_and_not_shown(key: str, pem: str, root: Path, settings: Settings) -> None:
+    write_dotenv(root, **{key: f'"{pem}"'})
+
+    with pytest.raises(UserError, match=rf"{key} in \.env holds what belongs into a file") as error:
+        settings()
+
+    assert not any(part in str(error.value) for part in pem.splitlines())
+
+
 def test_wrong_own_value_is_named_with_its_file(root: Path, settings: Settings) -> None:
     own = root / "helm" / "arc-runners.local.yaml"
     own.write_text("maxRunners: '9'\n")

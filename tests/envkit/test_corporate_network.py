@@ -234,6 +234,8 @@ def test_a_changed_file_of_certificates_or_shell_is_noticed(
     [
         ("~nosuchuser/ca.pem", "There is no user with the home folder ~nosuchuser."),
         ("/ca\0.pem", "A zero byte is in it."),
+        ("a" * 256, "It is too long."),
+        ("a/" * 3000, "It is too long."),
     ],
 )
 def test_a_name_that_no_file_can_have_is_refused(
