@@ -52,7 +52,15 @@ HIGHEST_PORT = 65535
 
 _MAPPING = re.compile(r"(?:(?:(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):)?([0-9]+):)?([0-9]+)(?:/[a-z]+)?")
 _FILES = ("k3d.yaml", "k3d.local.yaml", "environment.toml", ".env", TEAM_FILE)
-_CODE = ("config.py", "environment.py", "dotenv_file.py", "overlay.py", "ca_bundle.py", "corporate_network.py")
+_CODE = (
+    "config.py",
+    "environment.py",
+    "dotenv_file.py",
+    "go_yaml.py",
+    "overlay.py",
+    "ca_bundle.py",
+    "corporate_network.py",
+)
 _SHELL = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from samples import K3D_YAML, sample_environment, write_repo
 from support import refuse_to_read
 
-from envkit import config, paths
+from envkit import config, dotenv_file, environment, go_yaml, overlay, paths
 from envkit.environment import canonical_json, load_environment
 from envkit.errors import UserError
 
@@ -64,6 +66,20 @@ def test_a_changed_file_is_read_again(repo: Path, readings: list[Path], name: st
     (repo / name).write_text(content, encoding="utf-8")
 
     assert load_environment(repo) != before
+    assert readings == [repo, repo]
+
+
+@pytest.mark.parametrize("module", [config, dotenv_file, go_yaml, overlay])
+def test_an_update_of_the_code_that_reads_the_files_has_them_read_again(
+    module: ModuleType, repo: Path, readings: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = Path(shutil.copytree(Path(str(environment.__file__)).parent, tmp_path / "envkit"))
+    monkeypatch.setattr(environment, "__file__", str(code / "environment.py"))
+    load_environment(repo)
+    with (code / Path(str(module.__file__)).name).open("a", encoding="utf-8") as file:
+        file.write("# updated\n")
+
+    load_environment(repo)
     assert readings == [repo, repo]
 
 
