@@ -96,11 +96,11 @@ def test_server_that_does_not_tell_the_permissions_is_taken_at_its_word(github: 
 def test_authority_of_an_own_server_is_trusted(
     github: GitHub, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files: list[str] = []
-    monkeypatch.setattr("ssl.create_default_context", lambda *, cafile: files.append(cafile))
+    files: list[Path | None] = []
+    monkeypatch.setattr("envkit.arc.verify.context_for", lambda _, ca_file: files.append(ca_file))
     with_own = replace(settings(), ca_file=tmp_path / "ca.pem")
     assert found(lambda: with_own) == []
-    assert files == [str(tmp_path / "ca.pem")] * len(github.seen)
+    assert files == [tmp_path / "ca.pem"] * len(github.seen)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -343,10 +344,11 @@ def test_template_that_is_gone_is_named_without_its_password(environment: Path, 
     error = refused(environment, CHECK)
     assert f"'{template}' does not appear to be a git repository" in error.why
     for prefix, place in (("", "127.0.0.1:9/t.git"), ("git+", "127.0.0.1:9/t@1.git"), ("", "[::1/t.git")):
+        command = shlex.join(["git", "ls-remote", f"http://{place}"])
         write_origin(environment, f"{prefix}http://me:secret@{place}", "v0.9.0")
         error = refused(environment, CHECK)
         assert error.what == f"The template cannot be reached: {prefix}http://{place}"
-        assert error.next_step.endswith(f"git ls-remote http://{place}")
+        assert error.next_step.endswith(command)
         assert "secret" not in str(error)
 
 
