@@ -211,7 +211,7 @@ def _way_back(root: Path) -> str:
     """The command that brings the answers file back from Git's history."""
     log = ["git", "-C", str(root), "log", "-1", "--format=%h", "--diff-filter=D", "--", ANSWERS_FILE]
     try:
-        if capture(["git", "-C", str(root), "ls-files", "--", ANSWERS_FILE], timeout=_SECONDS).strip():
+        if capture(["git", "-C", str(root), "ls-tree", "HEAD", "--", ANSWERS_FILE], timeout=_SECONDS).strip():
             return f"git -C {quoted(root)} checkout HEAD -- {ANSWERS_FILE}"
         if commit := capture(log, timeout=_SECONDS).strip():
             return (

@@ -199,6 +199,8 @@ def test_lost_answers_come_back_from_git(environment: Path) -> None:
     error = refused(environment)
     assert error.what == f"{answers} is missing."
     assert error.next_step == f"git -C {environment} checkout HEAD -- .copier-answers.yml"
+    git(environment, "rm", "--quiet", ".copier-answers.yml")
+    assert refused(environment).next_step == error.next_step
     commit_all(environment, "tidy up")
     commit_all(environment, "more")
     git(environment, *refused(environment).next_step.split(" && ")[0].split()[3:])
