@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -64,18 +64,16 @@ def update_source(commit: str) -> str:
 
 def is_url(location: str) -> bool:
     """Whether a Git remote is reached over a network (`https://`, `ssh://`, `user@host:path`)."""
-    if "://" in location:
-        return urlsplit(location).scheme in {"https", "http", "ssh", "git"}
+    scheme, is_address, _ = location.partition("://")
+    if is_address:
+        return scheme.lower() in {"https", "http", "ssh", "git"}
     host, colon, _ = location.partition(":")
     return bool(colon) and "@" in host and "/" not in host
 
 
 def without_credentials(url: str) -> str:
     """The URL without user name and password where it is HTTP's; elsewhere the user name is no secret."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"}:
-        return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return re.sub(r"\A(https?://)[^/?#]*@", r"\1", url, flags=re.IGNORECASE)
 
 
 def _git(*arguments: str) -> str:

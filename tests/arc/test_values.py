@@ -225,6 +225,7 @@ def test_tag_of_the_built_image_takes_the_place_of_latest(
         ("maxRunners", None, "not a whole number"),
         ("runnerScaleSetName", "Big_Runners", "cannot be a scale set's name"),
         ("githubConfigUrl", "https://github.com", "names no organisation"),
+        ("githubConfigUrl", "https://[::1/shop", "names no organisation"),
         ("template", {"spec": {"containers": [{"name": "main"}]}}, "called runner"),
     ],
 )

@@ -388,6 +388,7 @@ def test_long_path_of_the_clone_is_kept_whole(clone: Path, tmp_path: Path, gener
         ("ssh://git@example.com/a/b.git", True),
         ("http://example.com/a/b.git", True),
         ("git://example.com/a/b.git", True),
+        ("https://[example.com/a/b.git", True),
         ("git@example.com:a/b.git", True),
         ("example.com:a/b.git", False),
         ("me@example.com", False),
@@ -404,6 +405,7 @@ def test_remote_that_others_can_reach_is_a_url(location: str, expected: bool) ->
 def test_user_name_of_ssh_stays() -> None:
     assert template_source.without_credentials("ssh://git@example.com/a") == "ssh://git@example.com/a"
     assert template_source.without_credentials("http://me:a%40b@example.com/a@b") == "http://example.com/a@b"
+    assert template_source.without_credentials("https://me:x@[example.com/a") == "https://[example.com/a"
 
 
 def test_folder_without_git_history_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

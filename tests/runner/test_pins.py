@@ -241,6 +241,17 @@ def test_a_mistake_in_tools_toml_is_named(repository: Path, old: str, new: str, 
     assert problem in problems(repository)
 
 
+@pytest.mark.parametrize("text", ["tools = 1\n", "[tools]\nhelm = 1\n"])
+@pytest.mark.parametrize("name", ["tools.toml", "tools.local.toml"])
+def test_file_without_sections_is_named(repository: Path, name: str, text: str) -> None:
+    (repository / "runner" / "tools.local.toml").write_text('[tools.helm]\nversion = "4.3.1"\n', encoding="utf-8")
+    (repository / "runner" / name).write_text(text, encoding="utf-8")
+
+    with pytest.raises(UserError, match=rf"/{re.escape(name)} ") as error:
+        read_pins(repository)
+    assert error.value.why == "tools: under it there are sections [tools.NAME] only"
+
+
 def test_tools_toml_that_is_no_toml_is_named(repository: Path) -> None:
     (repository / "runner" / "tools.toml").write_text("[base\n", encoding="utf-8")
 

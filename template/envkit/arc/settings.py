@@ -229,7 +229,7 @@ def problems(settings: ArcSettings) -> Iterator[tuple[str, str]]:
             f"maxRunners in {where('maxRunners')} is {most}, less than {max(least, 1)}.",
             "Raise maxRunners, or lower minRunners.",
         )
-    if not re.fullmatch(r"https?://[^/\s]+/[^/\s]+(/[^/\s]+)?/?", settings.config_url):
+    if not re.fullmatch(r"https?://[^/\s\[\]]+/[^/\s]+(/[^/\s]+)?/?", settings.config_url):
         yield (
             f"githubConfigUrl is {settings.config_url!r}, which names no organisation or repository.",
             f"https://github.com/ORGANISATION in {where('githubConfigUrl')}, or GITHUB_CONFIG_URL in .env.",

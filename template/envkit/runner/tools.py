@@ -124,7 +124,7 @@ def read_pins(root: Path = ROOT) -> Pins:
     """
     path = runner_folder(root) / "tools.toml"
     document, own = _document(path), own_tools(root)
-    known = set(document.get("tools", {}))
+    known = set(_sections(document, path))
     for name, values in own.items():
         document.setdefault("tools", {})[name] = _laid_over(document.get("tools", {}).get(name, {}), values)
     try:
@@ -143,11 +143,9 @@ def own_tools(root: Path = ROOT) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
     document = _document(path)
-    tools = document.pop("tools", {})
-    if document:
-        raise _not_right(path, f"{next(iter(document))}: this file has sections [tools.NAME] only")
-    if not isinstance(tools, dict) or not all(isinstance(values, dict) for values in tools.values()):
-        raise _not_right(path, "tools: this file has sections [tools.NAME] only")
+    tools = _sections(document, path)
+    if other := next((key for key in document if key != "tools"), None):
+        raise _not_right(path, f"{other}: this file has sections [tools.NAME] only")
     if bad := next((name for name in tools if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name)), None):
         raise _not_right(path, f"tools.{bad}: a name has lower-case letters, digits and hyphens only")
     return tools
@@ -214,6 +212,13 @@ def _document(path: Path) -> dict[str, Any]:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise _not_right(path, str(error)) from error
+
+
+def _sections(document: dict[str, Any], path: Path) -> dict[str, dict[str, Any]]:
+    tools = document.get("tools", {})
+    if not isinstance(tools, dict) or not all(isinstance(values, dict) for values in tools.values()):
+        raise _not_right(path, "tools: under it there are sections [tools.NAME] only")
+    return tools
 
 
 def _require_plain_lines(path: Path) -> None:
