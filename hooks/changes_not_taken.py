@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from git_output import git_output
@@ -38,10 +38,12 @@ def changes_not_taken(
     before, after = (str(answers.get("_commit", "")) for answers in (old, new))
     if not before or not after:
         return []
-    sources = {path: source for source, path in _changed(template, before) if _is_gone(files, path)}
-    for answers in (old, new):
-        never = GitIgnoreSpec.from_lines(excluded_patterns(answers))
-        sources = {path: source for path, source in sources.items() if not never.match_file(path)}
+    left_out = [GitIgnoreSpec.from_lines(excluded_patterns(answers)) for answers in (old, new)]
+    sources = {
+        path: source
+        for source, path in _changed(template, before)
+        if _is_gone(files, path) and not any(spec.match_file(path) for spec in left_out)
+    }
     if not sources:
         return []
     shown = list(sources)[:_MOST_FILES]
@@ -80,7 +82,7 @@ def _place(repository: Path, path: str) -> str:
     words = os.fsdecode(git_output(repository, "show", *options, commit) or b"").split("\0")
     moved = dict(zip(words[1::3], words[2::3], strict=False))
     name = moved.get(path, "")
-    return f", which is {PurePosixPath(name)} now" if name and os.path.lexists(repository / name) else ""
+    return f", which is {name} now" if name and os.path.lexists(repository / name) else ""
 
 
 def _command(source: str, before: str, after: str, paths: list[str]) -> str:

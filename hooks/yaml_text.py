@@ -42,10 +42,11 @@ class _AsWritten(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """Of a key that stands there twice the first value would be lost."""
         node = super().compose_mapping_node(anchor)
-        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        for at, key in enumerate(keys):
-            if key.value in {other.value for other in keys[:at]}:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"):
+            if key.value in seen:
                 raise ComposerError(None, None, f"the key {key.value} stands there twice", key.start_mark)
+            seen.add(key.value)
         return node
 
 

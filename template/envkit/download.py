@@ -40,9 +40,8 @@ def platform_name() -> str:
     """
     machine = _MACHINES.get(platform.machine().lower())
     if sys.platform == "darwin" and "ARM64" in platform.version():
-        machine = (
-            "arm64"  # a Python for Intel processors is told that it runs on one (Rosetta); the kernel is what it is
-        )
+        # A Python for Intel processors is told that it runs on one (Rosetta); the kernel is what it is.
+        machine = "arm64"
     if machine is None or sys.platform not in ("linux", "darwin"):
         raise UserError(
             f"There are no pinned downloads for {sys.platform} on {platform.machine()}.",
